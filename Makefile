@@ -1,0 +1,39 @@
+# On a fresh machine with git, make and Python 3.11, every target sets up what it needs.
+PYTHON ?= python3.11
+VENV ?= .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export PYTHONHASHSEED := 0
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help env repro test check format readme
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+env: $(READY) ## make the environment in .venv
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+repro: $(READY) ## data, models, editors, evaluation and report: whatever is not up to date
+	errata params
+	dvc repro
+
+test: $(READY) ## every test
+	python -m pytest
+
+check: $(READY) ## format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(READY) ## put the code in the one format
+	ruff format .
+	ruff check --fix .
+
+readme: $(READY) ## write the results table of README.md from reports/
+	errata readme

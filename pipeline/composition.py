@@ -1,0 +1,262 @@
+"""From `conf/` to the record `params.yaml`, and what the record derives from its own values.
+
+Hydra composes the record, here and inside `dvc exp run -S ...`; both must write the same bytes.
+Four root keys are derived: the pairs of benchmark and editor to run, those among them that learn
+before they edit, the pairs left out with the reason, and what the raw data are read from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import RECORD, Params, flatten, pick, read_params
+from pipeline.errors import SettingsError, near_misses
+from pipeline.storage import write_aside
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+DERIVED = ("source", "runs", "fits", "skipped")
+_WORLD = "pipeline/world.py"
+_NEEDED = ("suite", "raw", "world", "algs", "benches", "editors", "traits", "overrides")
+
+
+def register() -> None:
+    """Teach OmegaConf `${errata:runs}` and the other derived keys. Safe to call again."""
+    from omegaconf import OmegaConf
+
+    def resolve(name: str, *, _root_: DictConfig) -> Any:
+        values = {key: OmegaConf.to_container(_root_, resolve=False)[key] for key in _NEEDED}  # type: ignore[index, call-overload]
+        return OmegaConf.create({"value": derive(values)[name]}).value
+
+    OmegaConf.register_new_resolver("errata", resolve, replace=True)
+
+
+def derive(values: Mapping[str, Any]) -> Params:
+    """The derived root keys of a record.
+
+    Raises:
+        SettingsError: an editor or a benchmark is named that there is not, or `raw` does not fit.
+    """
+    _refuse_unknown(values)
+    runs: dict[str, Any] = {}
+    skipped: list[dict[str, str]] = []
+    for bench, settings in values["benches"].items():
+        for alg in values["algs"]:
+            run, kind = f"{bench}-{alg}", settings["base"]["kind"]
+            traits = values["traits"][alg]
+            if kind not in traits["edits"]:
+                reason = f"{alg} does not edit a {kind} model"
+                skipped.append({"run": run, "bench": bench, "alg": alg, "reason": reason})
+                continue
+            own = values["overrides"].get(alg, {}).get(bench, {})
+            editor = f"data/{values['suite']}/{bench}/editors/{alg}"
+            runs[run] = {
+                "bench": bench,
+                "alg": alg,
+                "fit": traits["learns"],
+                # What evaluation needs besides the base model; an editor's code when nothing
+                # was learnt, since DVC has no optional dependencies.
+                "editor": editor if traits["learns"] else f"pipeline/editors/{alg}.py",
+                "settings": _merged(values["editors"][alg], own),
+            }
+    fits = {
+        run: {"bench": item["bench"], "alg": item["alg"]}
+        for run, item in runs.items()
+        if item["fit"]
+    }
+    return {"source": _source(values), "runs": runs, "fits": fits, "skipped": skipped}
+
+
+def compose(root: Path, overrides: Sequence[str] = ()) -> str:
+    """The text of `params.yaml` for the defaults of `conf/` and some overrides, as DVC writes it.
+
+    Raises:
+        SettingsError: an override names something unknown, or does not fit the rest.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    register()
+    _refuse_unknown_groups(root / "conf", overrides)
+    try:
+        with initialize_config_dir(str((root / "conf").resolve()), version_base=None):
+            composed = hydra_compose("config", overrides=list(overrides))
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        if (own := _own_error(error)) is not None:
+            raise own from None  # what derive() said, without the frame OmegaConf puts around it
+        raise _explain(root, overrides, error) from error
+    return OmegaConf.to_yaml(composed)
+
+
+def parse(text: str) -> Params:
+    """Composed text as plain values."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def write_record(root: Path, text: str) -> bool:
+    """Put composed text in `params.yaml`; tell whether that changed it."""
+    path = root / RECORD
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return True
+
+
+def record_differences(root: Path) -> list[tuple[str, Any, Any]]:
+    """Where the record is not the default composition: (path, recorded, default).
+
+    Of another suite or study, that choice is one difference, and the rest is compared with what
+    `conf/` composes for it. Derived keys are compared with what the record's own values derive. So
+    one changed setting is listed once, and a hand edit of a derived key is still seen. A path that
+    only one side has is None on the other.
+    """
+    recorded = read_params(root / RECORD)
+    usual = parse(compose(root))
+    chosen = [
+        (key, recorded.get(key), usual[key])
+        for key in ("suite", "study", "raw")
+        if recorded.get(key) != usual[key]
+    ]
+    # A record too broken to compose or to derive from is compared with the default as it stands.
+    with suppress(SettingsError, KeyError):
+        usual = parse(compose(root, [f"{key}={_quoted(value)}" for key, value, _ in chosen]))
+        usual.update(derive(recorded))
+    known = {key for key, _, _ in chosen}
+    return chosen + [item for item in differences(recorded, usual) if item[0] not in known]
+
+
+def _quoted(value: Any) -> str:
+    """A value in Hydra's grammar, whatever characters a path has."""
+    return "null" if value is None else "'" + str(value).replace("'", "\\'") + "'"
+
+
+def differences(recorded: Params, default: Params) -> list[tuple[str, Any, Any]]:
+    """Dotted paths at which two sets of settings differ, with both values."""
+    left, right = flatten(recorded), flatten(default)
+    paths = [*left, *(path for path in right if path not in left)]
+    return [
+        (path, left.get(path), right.get(path))
+        for path in paths
+        if path not in left or path not in right or left[path] != right[path]
+    ]
+
+
+def _own_error(error: BaseException | None) -> SettingsError | None:
+    while error is not None and not isinstance(error, SettingsError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
+    merged = dict(base)
+    for key, value in own.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
+
+
+def _refuse_unknown(values: Mapping[str, Any]) -> None:
+    _among("algs", values["algs"], values["editors"], "an editor")
+    _among("traits", values["editors"], values["traits"], "an editor with traits")
+    _among("overrides", values["overrides"], values["editors"], "an editor")
+    for alg, benches in values["overrides"].items():
+        _among(f"overrides.{alg}", benches, values["benches"], "a benchmark")
+        for bench, own in benches.items():
+            _among(f"overrides.{alg}.{bench}", own, values["editors"][alg], f"a setting of {alg}")
+
+
+def _among(where: str, found: Sequence[str] | Mapping[str, Any], known: Any, what: str) -> None:
+    if isinstance(found, str):
+        raise SettingsError(
+            expected=f"{where} to be a list",
+            found=repr(found),
+            remedy=f"Name one by its group: alg={found}; several run one after another: --queue.",
+        )
+    for name in found:
+        if name not in known:
+            raise SettingsError(
+                expected=f"{what} in {where}", found=repr(name), remedy=near_misses(name, known)
+            )
+
+
+def _source(values: Mapping[str, Any]) -> str:
+    """What `prepare` reads: the sample world's code, or the folder that the user named."""
+    raw = values["raw"]
+    if values["world"] is not None:
+        if raw is not None:
+            raise SettingsError(
+                expected=f"no folder of raw data for suite={values['suite']}",
+                found=f"raw={raw}",
+                remedy="It makes its own data. For files of your own: suite=local.",
+            )
+        return _WORLD
+    if not isinstance(raw, str):
+        raise SettingsError(
+            expected=f"raw to be the folder with the data of suite={values['suite']}",
+            found=repr(raw),
+            remedy="Give an absolute path: dvc exp run -S suite=local -S raw=/path/to/data.",
+        )
+    if not Path(raw).is_dir():
+        raise SettingsError(
+            expected="raw to be a folder",
+            found=f"no folder {raw}",
+            remedy="Give the folder with the published files, as an absolute path.",
+        )
+    # A queued experiment works in a temporary copy of the project, where a relative path leads
+    # nowhere; composing is the last moment at which the command line is known.
+    if not Path(raw).is_absolute() and {"--queue", "--temp"} & set(sys.argv):
+        raise SettingsError(
+            expected="raw to be an absolute path in a queued experiment",
+            found=f"raw={raw}",
+            remedy=f"Give {Path(raw).resolve()}: queued experiments work in a temporary folder.",
+        )
+    return raw
+
+
+def _refuse_unknown_groups(conf: Path, overrides: Sequence[str]) -> None:
+    """Name the near misses of an unknown editor, suite or study; hydra does not."""
+    for override in overrides:
+        group, _, choice = override.partition("=")
+        choice = choice.strip("'")
+        if not (conf / group).is_dir() or not group.isidentifier():
+            continue
+        known = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        if "," in choice:
+            raise SettingsError(
+                expected=f"one {group}",
+                found=override,
+                remedy="Several are run one after another: "
+                f"dvc exp run -S {override} --queue, then dvc queue start.",
+            )
+        if choice not in known:
+            raise SettingsError(
+                expected=f"a known {group}", found=repr(choice), remedy=near_misses(choice, known)
+            )
+
+
+def _explain(root: Path, overrides: Sequence[str], error: Exception) -> SettingsError:
+    """Hydra's refusal in the project's words, with near misses where a key is unknown."""
+    if overrides:
+        default = parse(compose(root))
+        for override in overrides:
+            key = override.lstrip("+~").partition("=")[0]
+            if not override.startswith("+") and "/" not in key and "@" not in key:
+                pick(default, key)
+    return SettingsError(
+        expected="settings that compose",
+        found=str(error).replace("\n", " "),
+        remedy="Correct conf/ or the override.",
+    )

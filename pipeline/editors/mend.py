@@ -1,0 +1,259 @@
+"""MEND: small networks that turn a fine-tuning gradient into an edit (Mitchell et al., ICLR 2022).
+
+For every edited matrix the gradient's factors (u, δ) of each token are normalised, passed through a
+low-rank residual network shared by all matrices of one shape (Eq. 3), and recombined:
+ΔW = -α Σ_t δ̃_t ũ_tᵀ (Eq. 2).
+
+Where the paper and its code differ: the edit is subtracted (the code adds, and unlearns its sign);
+the activation is max(x, 0) with a gradient at 0 and stands in both blocks with a bias (as the code
+has it: with a plain ReLU the identity initialisation never gets a gradient); V starts normal (the
+code) rather than Xavier; α learns at a rate of its own. Statistics of u and δ are taken over a
+whole batch of edits at once, where the code goes matrix by matrix.
+
+Shape suffixes: N tokens, D = I + O, I inputs, O outputs, M matrices of one shape, R edits, T tokens
+of one edit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import metalearn
+from pipeline.editor import Editor as Base
+from pipeline.editor import Edits, Material, Need
+from pipeline.gradients import TokenGradients, token_gradients
+from pipeline.models import Batch, Face
+from pipeline.models.layouts import Place
+from pipeline.normaliser import Normaliser
+from pipeline.patch import Factors, Patch, linear_map, weight_OI
+from pipeline.records import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of MEND; the defaults are the paper's.
+
+    Attributes:
+        place, blocks: which linear maps of how many last blocks (None: 3, or 2 of each stack).
+        rank: of U and V, at most the width D.
+        alpha: the edit rate every matrix starts with.
+        shared: one network for all matrices of a shape, told apart by scale and shift (Eq. 3).
+        norm: normalise u and δ.
+        init: "identity" (U = 0) or "xavier".
+        residual: keep the skip connections. The reference drops them with "xavier".
+        combine: one network on [u, δ]; otherwise one for each.
+        transform: "both", only "u", only "delta", or only the "smaller"; implies not `combine`.
+    """
+
+    place: Place = "mlp"
+    blocks: int | None = None
+    rank: int = 1920
+    alpha: float = 1e-4
+    shared: bool = True
+    norm: bool = True
+    init: Literal["identity", "xavier"] = "identity"
+    residual: bool = True
+    combine: bool = True
+    transform: Literal["both", "u", "delta", "smaller"] = "both"
+    outer: metalearn.Config = field(default_factory=metalearn.Config)
+
+
+class Block(nn.Module):
+    """x + max(0, s ⊙ (U V x + b) + o): one of Eq. 3's two lines."""
+
+    def __init__(self, width: int, matrices: int, config: Config, draws: torch.Generator) -> None:
+        super().__init__()
+        rank = min(config.rank, width)
+        self.residual = config.residual
+        if config.init == "identity":
+            u, v = torch.zeros(width, rank), torch.randn(rank, width, generator=draws)
+        else:
+            u, v = torch.empty(width, rank), torch.empty(rank, width)
+            nn.init.xavier_uniform_(u, gain=math.sqrt(2), generator=draws)
+            nn.init.xavier_uniform_(v, generator=draws)
+        self.U, self.V = nn.Parameter(u), nn.Parameter(v)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.scale_MD = nn.Parameter(torch.ones(matrices, width))
+        self.shift_MD = nn.Parameter(torch.zeros(matrices, width))
+
+    def forward(self, x_ND: Tensor, matrix_N: Tensor) -> Tensor:
+        hidden_ND = x_ND @ self.V.T @ self.U.T + self.bias
+        hidden_ND = hidden_ND * self.scale_MD[matrix_N] + self.shift_MD[matrix_N]
+        active_ND = hidden_ND.clamp(min=0)  # relu has no gradient at 0, where training starts
+        return x_ND + active_ND if self.residual else active_ND
+
+
+class Net(nn.Module):
+    """g of Eq. 3: two blocks."""
+
+    def __init__(self, width: int, matrices: int, config: Config, draws: torch.Generator) -> None:
+        super().__init__()
+        self.first = Block(width, matrices, config, draws)
+        self.second = Block(width, matrices, config, draws)
+
+    def forward(self, x_ND: Tensor, matrix_N: Tensor) -> Tensor:
+        out_ND: Tensor = self.second(self.first(x_ND, matrix_N), matrix_N)
+        return out_ND
+
+
+class Transform(nn.Module):
+    """(u, δ) -> (ũ, δ̃) for all matrices of one shape."""
+
+    def __init__(
+        self, inputs: int, outputs: int, matrices: int, config: Config, draws: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.norm_u, self.norm_delta = Normaliser(inputs), Normaliser(outputs)
+        both = config.transform == "both"
+        smaller = "u" if inputs < outputs else "delta"
+        side = smaller if config.transform == "smaller" else config.transform
+        self.whole = self.on_u = self.on_delta = None
+        if both and config.combine:
+            self.whole = Net(inputs + outputs, matrices, config, draws)
+        if (both and not config.combine) or side == "u":
+            self.on_u = Net(inputs, matrices, config, draws)
+        if (both and not config.combine) or side == "delta":
+            self.on_delta = Net(outputs, matrices, config, draws)
+
+    def forward(self, u_NI: Tensor, delta_NO: Tensor, matrix_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform tokens; in training mode their statistics are counted first."""
+        if self.training:
+            self.norm_u.observe(u_NI)
+            self.norm_delta.observe(delta_NO)
+        if self.norm:
+            u_NI, delta_NO = self.norm_u(u_NI), self.norm_delta(delta_NO)
+        if self.whole is not None:
+            out_ND = self.whole(torch.cat([u_NI, delta_NO], dim=1), matrix_N)
+            return out_ND.split([u_NI.shape[1], delta_NO.shape[1]], dim=1)  # type: ignore[no-any-return]
+        if self.on_u is not None:
+            u_NI = self.on_u(u_NI, matrix_N)
+        if self.on_delta is not None:
+            delta_NO = self.on_delta(delta_NO, matrix_N)
+        return u_NI, delta_NO
+
+
+class Mend(metalearn.Learner):
+    """One transform for each shape (or matrix), and one edit rate α for each matrix."""
+
+    def __init__(self, face: Face, config: Config, seed: int) -> None:
+        super().__init__()
+        draws = torch.Generator().manual_seed(seed)
+        self.sites = face.sites(config.place, config.blocks)
+        self.alphas = nn.Parameter(torch.full((len(self.sites),), config.alpha))
+        shapes = {site: tuple(weight_OI(linear_map(face.model, site)).shape) for site in self.sites}
+        groups: dict[str, list[str]] = {}
+        for site, (outputs, inputs) in shapes.items():
+            key = f"{outputs}x{inputs}" if config.shared else site.replace(".", "/")
+            groups.setdefault(key, []).append(site)
+        self.members = groups
+        self.transforms = nn.ModuleDict()
+        for key, members in groups.items():
+            outputs, inputs = shapes[members[0]]
+            self.transforms[key] = Transform(inputs, outputs, len(members), config, draws)
+        self.to(face.device)
+
+    def groups(self, config: metalearn.Config) -> list[dict[str, Any]]:
+        """The networks at `lr`, the edit rates at `lr_alpha`."""
+        networks = list(self.transforms.parameters())
+        return [
+            {"params": networks, "lr": config.lr, "initial_lr": config.lr},
+            {"params": [self.alphas], "lr": config.lr_alpha, "initial_lr": config.lr_alpha},
+        ]
+
+    @torch.no_grad()
+    def observe(self, face: Face, edits: Batch) -> None:
+        """Count these edits' u and δ in the statistics."""
+        self.train()
+        self.patch(face, edits)
+
+    def patch(self, face: Face, edits: Batch) -> Patch:
+        """Algorithm 2: gradients, transformed token by token."""
+        gradients = token_gradients(face, edits, self.sites).gradients
+        updates: dict[str, Factors] = {}
+        for key, members in self.members.items():
+            updates |= self._transformed(self.transforms[key], members, gradients)
+        return Patch({site: updates[site] for site in self.sites})
+
+    def _transformed(
+        self, transform: nn.Module, members: Sequence[str], found: Mapping[str, TokenGradients]
+    ) -> dict[str, Factors]:
+        """All tokens of all matrices of one shape in one pass.
+
+        Tokens whose u or δ is zero throughout (padding, and what no loss reaches) are left out, as
+        in the reference: they would come out of the network as something other than zero.
+        """
+        live = {s: _live(found[s]) for s in members}
+        counts = [int(live[s].sum()) for s in members]
+        wide = self.alphas.dtype  # the networks stay in float32 on a half-precision model
+        u_NI = torch.cat([found[s].u_RTI[live[s]] for s in members]).to(wide)
+        delta_NO = torch.cat([found[s].delta_RTO[live[s]] for s in members]).to(wide)
+        index = torch.arange(len(members), device=u_NI.device)
+        matrix_N = index.repeat_interleave(torch.tensor(counts, device=u_NI.device))
+        u_NI, delta_NO = transform(u_NI, delta_NO, matrix_N)
+        parts = zip(members, u_NI.split(counts), delta_NO.split(counts), strict=True)
+        return {
+            site: Factors(
+                _back(-self.alphas[self.sites.index(site)] * delta, live[site]),
+                _back(u, live[site]),
+            )
+            for site, u, delta in parts
+        }
+
+
+def _live(found: TokenGradients) -> Tensor:
+    return (found.u_RTI != 0).any(-1) & (found.delta_RTO != 0).any(-1)
+
+
+def _back(x_ND: Tensor, live_RT: Tensor) -> Tensor:
+    """Tokens back to their places; zeros elsewhere."""
+    whole = x_ND.new_zeros(*live_RT.shape, x_ND.shape[-1])
+    return whole.index_put((live_RT,), x_ND)
+
+
+class Editor(Base):
+    """MEND behind the editors' interface."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.learner: Mend | None = None
+
+    def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
+        """Train the networks by the shared outer loop."""
+        self.learner = Mend(face, self.config, material.seed)
+        return metalearn.train(face, self.learner, material, self.config.outer)
+
+    @torch.no_grad()
+    def edit(self, face: Face, requests: Sequence[Request]) -> Edits:
+        """One forward and one backward pass of the model, one pass of the networks."""
+        assert self.learner is not None, "fit or restore first"
+        self.learner.eval()
+        edits = face.encode([(request.prompt, request.target) for request in requests])
+        patch = self.learner.patch(face, edits)
+        return Edits(patch, steps=(1,) * len(requests), stopped_early=(False,) * len(requests))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Networks, statistics and edit rates."""
+        assert self.learner is not None, "fit or restore first"
+        return dict(self.learner.state_dict())
+
+    def notes(self) -> dict[str, Any]:
+        """Number of trained parameters, and the edit rate each matrix ended with."""
+        assert self.learner is not None, "fit or restore first"
+        rates = zip(self.learner.sites, self.learner.alphas.tolist(), strict=True)
+        count = sum(parameter.numel() for parameter in self.learner.parameters())
+        return {"parameters": count, "alpha": dict(rates)}
+
+    def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        """Rebuild the networks and load what was learned."""
+        del notes
+        self.learner = Mend(face, self.config, seed=0)
+        self.learner.load_state_dict(dict(tensors))

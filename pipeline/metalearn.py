@@ -1,0 +1,217 @@
+"""The outer loop that learned editors share (MEND Algorithm 1).
+
+Each step draws a batch of training cases, edits each on its own row, and judges the edited model on
+another wording of the edit and on an unrelated example: L = c_edit L_e + L_loc. Everything drawn
+comes from (seed, epoch, case id), so a run can be interrupted anywhere and resume to the same bits.
+
+Early stopping watches a frozen draw of held-out *training* cases. The paper watches validation
+cases; here those are only ever scored.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import checkpoints
+from pipeline.editor import Material
+from pipeline.measures import exact, kl, nll
+from pipeline.models import Batch, Face
+from pipeline.patch import Patch, applied
+from pipeline.progress import bar
+from pipeline.records import Case
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The outer loop's settings; the defaults are the MEND paper's.
+
+    Attributes:
+        steps: most optimisation steps.
+        batch: edits per step (the paper accumulates 10).
+        lr, lr_alpha: Adam rates of the editor and of its per-matrix edit rates. The reference
+            trains both at `lr`: its second optimiser never sees a gradient.
+        decay: end the run with a cosine from full rate to none; the paper keeps rates constant.
+        c_edit: weight of the edit loss.
+        clip: largest gradient norm.
+        heldout: training cases kept aside for early stopping.
+        validate_every, patience: steps between validations, and without a new best before the end.
+        warm_up: training cases whose statistics are taken before the first step.
+    """
+
+    steps: int = 500_000
+    batch: int = 10
+    lr: float = 1e-6
+    lr_alpha: float = 1e-4
+    decay: bool = False
+    c_edit: float = 0.1
+    clip: float = 100.0
+    heldout: int = 500
+    validate_every: int = 5_000
+    patience: int = 20_000
+    warm_up: int = 100
+
+
+class Learner(nn.Module):
+    """The part of an editor that is trained."""
+
+    @abstractmethod
+    def groups(self, config: Config) -> list[dict[str, Any]]:
+        """Parameter groups for Adam."""
+
+    @abstractmethod
+    def observe(self, face: Face, edits: Batch) -> None:
+        """Take statistics of these edits before training starts."""
+
+    @abstractmethod
+    def patch(self, face: Face, edits: Batch) -> Patch:
+        """Edit each row, differentiably in this module's parameters."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch of cases with what was drawn for each: the edit, another wording, a bystander."""
+
+    edits: Batch
+    rephrases: Batch
+    bystanders: Batch
+
+
+def train(
+    face: Face, learner: Learner, material: Material, config: Config
+) -> list[dict[str, float]]:
+    """Train `learner` in place; it ends as the best it was on the held-out training cases.
+
+    Returns:
+        The curve: step, seconds, loss, loss_edit, loss_loc (means since the last row), val_loss,
+        val_success.
+    """
+    taught, kept = _hold_out(material.cases, config.heldout, material.seed)
+    frozen = [draw(face, part, material.seed, epoch=-1) for part in _chunks(kept, 50)]
+    optimizer = torch.optim.Adam(learner.groups(config))
+    store = checkpoints.Store(material.checkpoints, learner, optimizer)
+    at, best = {"step": 0, "best": math.inf, "best_step": 0, "seconds": 0.0, "curve": []}, {}
+    if found := store.load():
+        at, best = found
+    else:
+        for part in _chunks(taught[: config.warm_up], config.batch):
+            learner.observe(face, draw(face, part, material.seed, epoch=-2).edits)
+    began, losses = time.monotonic() - at["seconds"], []
+    for step, epoch, cases in bar(_steps(taught, config, material.seed, at["step"]), "fit"):
+        _set_rates(optimizer, config, step)
+        losses.append(_learn(face, learner, optimizer, draw(face, cases, material.seed, epoch), config))
+        if (step + 1) % config.validate_every and step + 1 < config.steps:
+            continue
+        row = validate(face, learner, frozen, config)
+        row |= {"step": step + 1, "seconds": time.monotonic() - began, **_means(losses)}
+        losses = []
+        at = at | {"step": step + 1, "seconds": row["seconds"], "curve": [*at["curve"], row]}
+        if row["val_loss"] < at["best"]:
+            at, best = at | {"best": row["val_loss"], "best_step": step + 1}, _copy(learner)
+        store.save(at, best)
+        if step + 1 - at["best_step"] >= config.patience:
+            break
+    learner.load_state_dict(best)
+    store.clear()
+    return list(at["curve"])
+
+
+def draw(face: Face, cases: Sequence[Case], seed: int, epoch: int) -> Draw:
+    """Choose each case's other wording and bystander, by seed, epoch and case id alone."""
+    edits, rephrases, bystanders = [], [], []
+    for case in cases:
+        choice = random.Random(f"{seed}/{epoch}/{case.id}")
+        edits.append((case.prompt, case.target_new))
+        rephrases.append((choice.choice(case.rephrases or (case.prompt,)), case.target_new))
+        bystander = choice.choice(case.unrelated)
+        bystanders.append((bystander.prompt, bystander.target))
+    return Draw(face.encode(edits), face.encode(rephrases), face.encode(bystanders))
+
+
+def _learn(
+    face: Face, learner: Learner, optimizer: torch.optim.Optimizer, drawn: Draw, config: Config
+) -> tuple[float, float]:
+    """One step of Algorithm 1; returns the batch's mean edit and locality losses."""
+    learner.train()
+    with torch.no_grad():
+        before_NV = face.logits(drawn.bystanders)
+    patch = learner.patch(face, drawn.edits)
+    with applied(face.model, patch):
+        loss_edit = nll(face.logits(drawn.rephrases), drawn.rephrases).mean()
+        loss_loc = kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders).mean()
+        optimizer.zero_grad(set_to_none=True)
+        (config.c_edit * loss_edit + loss_loc).backward()
+    norm = nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
+    if torch.isfinite(norm):  # the reference skips broken steps too
+        optimizer.step()
+    return loss_edit.item(), loss_loc.item()
+
+
+@torch.no_grad()
+def validate(
+    face: Face, learner: Learner, frozen: Sequence[Draw], config: Config
+) -> dict[str, float]:
+    """Mean loss c_edit L_e + L_loc and edit success on another wording, over frozen draws."""
+    learner.eval()
+    losses, successes = [], []
+    for drawn in frozen:
+        before_NV = face.logits(drawn.bystanders)
+        with applied(face.model, learner.patch(face, drawn.edits).detach()):
+            after_NV = face.logits(drawn.rephrases)
+            loss_B = config.c_edit * nll(after_NV, drawn.rephrases)
+            loss_B += kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders)
+        losses.append(loss_B)
+        successes.append(exact(after_NV, drawn.rephrases))
+    return {
+        "val_loss": torch.cat(losses).mean().item(),
+        "val_success": torch.cat(successes).mean().item(),
+    }
+
+
+def _hold_out(cases: Sequence[Case], count: int, seed: int) -> tuple[list[Case], list[Case]]:
+    shuffled = sorted(cases, key=lambda case: case.id)
+    random.Random(f"{seed}/hold out").shuffle(shuffled)
+    count = min(count, max(1, len(shuffled) // 5))
+    return shuffled[count:], shuffled[:count]
+
+
+def _steps(
+    cases: Sequence[Case], config: Config, seed: int, done: int
+) -> Iterator[tuple[int, int, list[Case]]]:
+    """(step, epoch, cases) from the step after `done` on; an epoch is one seeded permutation."""
+    per_epoch = max(1, len(cases) // config.batch)
+    for step in range(done, config.steps):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0 or step == done:
+            order = list(cases)
+            random.Random(f"{seed}/epoch {epoch}").shuffle(order)
+        yield step, epoch, order[place * config.batch : (place + 1) * config.batch]
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, config: Config, step: int) -> None:
+    factor = (1 + math.cos(math.pi * step / config.steps)) / 2 if config.decay else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def _means(losses: Sequence[tuple[float, float]]) -> dict[str, float]:
+    edit = sum(pair[0] for pair in losses) / len(losses)
+    loc = sum(pair[1] for pair in losses) / len(losses)
+    return {"loss_edit": edit, "loss_loc": loc}
+
+
+def _chunks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:
+    for start in range(0, len(cases), size):
+        yield cases[start : start + size]
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,65 @@
+"""Models behind one face: open a folder or a hub name, whatever its architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from pipeline.errors import ModelError
+from pipeline.models.causal import Causal
+from pipeline.models.classifier import Classifier
+from pipeline.models.face import Batch, Encoded, Face, Tokenizer, Written
+from pipeline.models.layouts import Kind, layout_of
+from pipeline.models.seq2seq import Seq2Seq
+
+__all__ = ["Batch", "Encoded", "Face", "Tokenizer", "Written", "face_of", "load"]
+
+_FACES: dict[Kind, type[Face]] = {
+    "causal": Causal,
+    "seq2seq": Seq2Seq,
+    "classifier": Classifier,
+}
+_LOADERS = {
+    "causal": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "classifier": AutoModelForSequenceClassification,
+}
+
+
+def load(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Face:
+    """Open a Hugging Face folder or hub name.
+
+    Attention is the eager kind: the fused one has no second derivative, which ENN needs.
+
+    Raises:
+        ModelError: there is no such model, or its architecture is not known.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source)
+        kind = layout_of(config).kind
+        model = _LOADERS[kind].from_pretrained(source, dtype=dtype, attn_implementation="eager")
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            expected=f"a model with config, weights and tokenizer at {source}",
+            found=str(error).splitlines()[0],
+            remedy="Give a folder made by save_pretrained, or a hub name and a network.",
+        ) from error
+    return face_of(model.to(device), tokenizer)
+
+
+def face_of(model: PreTrainedModel, tokenizer: Tokenizer) -> Face:
+    """Put the right face on a model at hand."""
+    if tokenizer.pad_token_id is None:
+        # GPT models have none; padding is masked everywhere, so the end token serves.
+        tokenizer.pad_token = tokenizer.eos_token
+    return _FACES[layout_of(model.config).kind](model, tokenizer)

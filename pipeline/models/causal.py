@@ -1,0 +1,91 @@
+"""Decoder-only language models: GPT-2, GPT-J, OPT, Llama and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import DataError
+from pipeline.models.face import SLACK, Batch, Encoded, Face, Written, head_at, pad, token_batch
+from pipeline.models.layouts import Kind
+
+
+class Causal(Face):
+    """The prompt and the target are one text, tokenised once; offsets tell which tokens are which."""
+
+    kind: ClassVar[Kind] = "causal"
+
+    def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """Target tokens are those that end beyond the prompt. Passages (no prompt) are cut to fit."""
+        texts = [prompt + target for prompt, target in pairs]
+        found = self.tokenizer(texts, return_offsets_mapping=True)
+        rows = zip(pairs, found["input_ids"], found["offset_mapping"], strict=True)
+        return [self._encoded(*pair, ids, offsets) for pair, ids, offsets in rows]
+
+    def _encoded(
+        self, prompt: str, target: str, ids: list[int], offsets: list[tuple[int, int]]
+    ) -> Encoded:
+        if not prompt:
+            ids, offsets = ids[: self.context], offsets[: self.context]
+        self._check_length(prompt, len(ids))
+        # Position 0 has nothing before it that could predict it.
+        places = [i for i, (start, end) in enumerate(offsets) if i and end > max(start, len(prompt))]
+        if not places:
+            raise DataError(
+                expected="a target of at least one token",
+                found=f"{target!r} after {prompt[-60:]!r}",
+                remedy="Give the edit a target that the tokenizer keeps.",
+            )
+        return Encoded(ids, [i - 1 for i in places], [ids[i] for i in places])
+
+    def collate(self, encoded: Sequence[Encoded]) -> Batch:
+        """Right padding; causal attention never looks at it, the mask says so all the same."""
+        ids_BT = pad([item.ids for item in encoded], self.tokenizer.pad_token_id, self.device)
+        mask_BT = pad([[1] * len(item.ids) for item in encoded], 0, self.device)
+        inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
+        return token_batch(inputs, encoded, ids_BT.shape[1])
+
+    def logits(self, batch: Batch) -> Tensor:
+        """logits_NV at the positions before each target token."""
+        with head_at(self.model, batch.select_N):
+            output = self.model(**batch.inputs, use_cache=False).logits[0]
+        assert isinstance(output, Tensor)
+        return output
+
+    def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
+        """Greedy continuations."""
+        rows = self._continue(prompts, max(lengths) + SLACK, do_sample=False)
+        return [
+            Written(self._decode(row[: length + SLACK]), self._decode(row[:length]))
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+
+    def sample(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
+        """Continuations of exactly `new_tokens`, drawn from torch's current random state."""
+        rows = self._continue(
+            prompts, new_tokens, do_sample=True, top_k=0, min_new_tokens=new_tokens
+        )
+        return [self._decode(row) for row in rows]
+
+    @torch.no_grad()
+    def _continue(self, prompts: Sequence[str], new_tokens: int, **options: Any) -> list[list[int]]:
+        """Left padding, so that every prompt ends where its continuation begins."""
+        found = self.tokenizer(
+            list(prompts), return_tensors="pt", padding=True, padding_side="left"
+        )
+        ids_BT = found["input_ids"].to(self.device)
+        output_BT = self.model.generate(
+            input_ids=ids_BT,
+            attention_mask=found["attention_mask"].to(self.device),
+            max_new_tokens=new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **options,
+        )
+        rows: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
+        return rows
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))

@@ -1,0 +1,318 @@
+"""An edit is a value: what to add to the outputs of some of a model's linear maps.
+
+A `Patch` maps sites (names of `nn.Linear` or `Conv1D` modules) to updates of their weight. Applying
+one adds `x ΔWᵀ` to the module's output through a forward hook; the base weights are never written,
+so leaving the context gives back the very same model, for every editor and in every order.
+
+Patches hold rows. Row r is one edit; `applied(model, patch, rows)` says which edit each row of the
+input sees, so a single forward pass scores many independent edits.
+
+Shape suffixes:
+    B rows of the model's input      N positions of one row (tokens, times beams)
+    R edits (rows of a patch)        K terms of a factored update
+    I inputs, O outputs of a site    (ΔW is always written O x I, whatever the module's layout)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from pipeline.errors import DataError, EditorError, ModelError
+from pipeline.storage import write_aside
+
+
+@dataclass(frozen=True)
+class Factors:
+    """ΔW_r = Σ_k left_rk right_rkᵀ: the form of every gradient of a linear map."""
+
+    left_RKO: Tensor
+    right_RKI: Tensor
+
+    def __post_init__(self) -> None:
+        assert self.left_RKO.ndim == self.right_RKI.ndim == 3
+        assert self.left_RKO.shape[:2] == self.right_RKI.shape[:2]
+
+    @property
+    def rows(self) -> int:
+        """Number of edits."""
+        return self.left_RKO.shape[0]
+
+    def select(self, index_R: Tensor) -> Factors:
+        """The edits at these indices, in this order."""
+        return Factors(self.left_RKO[index_R], self.right_RKI[index_R])
+
+    def dense_ROI(self) -> Tensor:
+        """ΔW of each edit, written out."""
+        return self.left_RKO.transpose(1, 2) @ self.right_RKI
+
+    def act(self, x_BNI: Tensor) -> Tensor:
+        """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
+        return (x_BNI @ self.right_RKI.transpose(1, 2)) @ self.left_RKO
+
+    def joined(self) -> Update:
+        """All edits as one: the terms side by side, or written out where that is smaller."""
+        R, K, O = self.left_RKO.shape  # noqa: E741 - the field's symbol
+        I = self.right_RKI.shape[2]  # noqa: E741
+        if R * K > I * O / (I + O):
+            return Dense(torch.einsum("rko,rki->oi", self.left_RKO, self.right_RKI)[None])
+        return Factors(self.left_RKO.reshape(1, R * K, O), self.right_RKI.reshape(1, R * K, I))
+
+
+@dataclass(frozen=True)
+class Dense:
+    """ΔW_r written out, for editors whose update has no factors."""
+
+    delta_ROI: Tensor
+
+    def __post_init__(self) -> None:
+        assert self.delta_ROI.ndim == 3
+
+    @property
+    def rows(self) -> int:
+        """Number of edits."""
+        return self.delta_ROI.shape[0]
+
+    def select(self, index_R: Tensor) -> Dense:
+        """The edits at these indices, in this order."""
+        return Dense(self.delta_ROI[index_R])
+
+    def dense_ROI(self) -> Tensor:
+        """ΔW of each edit."""
+        return self.delta_ROI
+
+    def act(self, x_BNI: Tensor) -> Tensor:
+        """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
+        return x_BNI @ self.delta_ROI.transpose(1, 2)
+
+    def joined(self) -> Update:
+        """All edits as one."""
+        return Dense(self.delta_ROI.sum(0, keepdim=True))
+
+
+Update = Factors | Dense
+_TensorMap = Callable[[Tensor], Tensor]
+_ForwardHook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Updates by site; every site holds the same number of edits."""
+
+    updates: Mapping[str, Update]
+
+    def __post_init__(self) -> None:
+        counts = {site: update.rows for site, update in self.updates.items()}
+        assert len(set(counts.values())) <= 1, f"sites disagree on the number of edits: {counts}"
+
+    @property
+    def rows(self) -> int:
+        """Number of edits; 0 for the empty patch, which changes nothing."""
+        return next((update.rows for update in self.updates.values()), 0)
+
+    def select(self, index_R: Tensor) -> Patch:
+        """A patch of the edits at these indices."""
+        return Patch({site: update.select(index_R) for site, update in self.updates.items()})
+
+    def detach(self) -> Patch:
+        """The same numbers without their autograd graph."""
+        return _map(self, lambda tensor: tensor.detach())
+
+
+def join(patch: Patch) -> Patch:
+    """Sum a patch's edits into one (batched editing, MEND Table 5).
+
+    A site turns dense once its terms exceed I*O/(I+O), where factors stop being smaller.
+    """
+    return Patch({site: update.joined() for site, update in patch.updates.items()})
+
+
+@contextmanager
+def applied(model: nn.Module, patch: Patch, rows_B: Tensor | None = None) -> Iterator[None]:
+    """Let `model` answer as edited inside this context, differentiably in the patch.
+
+    Args:
+        model: any model that owns the patch's sites.
+        patch: R edits.
+        rows_B: for each row of the input, the edit it sees. By default all rows see the only
+            edit, or row r sees edit r. Modules that are handed B * n leading rows (beams, tokens
+            flattened row by row, as OPT's MLP) are served row by row.
+
+    Raises:
+        ModelError: a site is missing, is no linear map, or sees rows that are no multiple of B.
+
+    The backward pass must run inside: outside, recomputed activations would lack the edit.
+    """
+    if rows_B is not None:
+        patch = patch.select(rows_B)
+    alive = [True]
+    with ExitStack() as stack:
+        stack.callback(alive.clear)
+        for site, update in patch.updates.items():
+            module = linear_map(model, site)
+            handle = module.register_forward_hook(_adder(site, update, alive))
+            stack.callback(handle.remove)
+        yield
+
+
+def linear_map(model: nn.Module, site: str) -> nn.Module:
+    """The linear map of that name. Raises ModelError when there is none."""
+    try:
+        module = model.get_submodule(site)
+    except AttributeError as error:
+        raise ModelError(
+            expected=f"a module named {site!r} in {type(model).__name__}",
+            found="none",
+            remedy="The patch or the sites belong to another architecture.",
+        ) from error
+    if not isinstance(module, nn.Linear | Conv1D):
+        raise ModelError(
+            expected=f"{site!r} to be nn.Linear or Conv1D",
+            found=type(module).__name__,
+            remedy="Only linear maps can be edited: choose other sites.",
+        )
+    return module
+
+
+def weight_OI(module: nn.Module) -> Tensor:
+    """A linear map's weight as O x I, whichever way round the module stores it (a view)."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def merge(model: nn.Module, patch: Patch) -> dict[str, float]:
+    """Write W + ΔW into the model's weights, once and for good, for export.
+
+    The sum is computed in float32 and rounded to the weight's type.
+
+    Returns:
+        For each site, the share of weights with a non-zero update that rounding left unchanged:
+        0 in float32, up to 0.9 for small edits in bfloat16.
+    """
+    if patch.rows > 1:
+        patch = join(patch)
+    lost = {}
+    with torch.no_grad():
+        for site, update in patch.updates.items():
+            weight = weight_OI(linear_map(model, site))
+            delta = update.dense_ROI()[0].float()
+            merged = (weight.float() + delta).to(weight.dtype)
+            moved = delta != 0
+            unchanged = (merged == weight) & moved
+            lost[site] = (unchanged.sum() / moved.sum().clamp(min=1)).item()
+            weight.copy_(merged)
+    return lost
+
+
+def save(patch: Patch, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a patch as safetensors, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for site, update in patch.updates.items():
+        if isinstance(update, Factors):
+            tensors[f"{site}/left"] = update.left_RKO.detach().contiguous()
+            tensors[f"{site}/right"] = update.right_RKI.detach().contiguous()
+        else:
+            tensors[f"{site}/delta"] = update.delta_ROI.detach().contiguous()
+    header = {"format": "errata-patch-1", "user": json.dumps(dict(metadata or {}), sort_keys=True)}
+    write_aside(path, lambda part: save_file(tensors, str(part), metadata=header))
+
+
+def load(path: Path) -> tuple[Patch, dict[str, str]]:
+    """Read a patch and its metadata.
+
+    Raises:
+        DataError: the file is missing or corrupted.
+        EditorError: it is safetensors, but no patch.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            expected=f"a patch at {path}",
+            found=str(error),
+            remedy="The file is missing or corrupted: edit again, or restore it.",
+        ) from error
+    if header.get("format") != "errata-patch-1":
+        raise EditorError(
+            expected=f"{path} to be a patch of format errata-patch-1",
+            found=f"format {header.get('format')!r}",
+            remedy="Give a file that was saved as a patch.",
+        )
+    updates: dict[str, Update] = {}
+    for name, tensor in tensors.items():
+        site, part = name.rsplit("/", 1)
+        if part == "delta":
+            updates[site] = Dense(tensor)
+        elif part == "left":
+            updates[site] = Factors(tensor, tensors[f"{site}/right"])
+    return Patch(updates), json.loads(header["user"])
+
+
+def stack_rows(patches: Sequence[Patch]) -> Patch:
+    """Put the edits of several patches one after another, as rows of one patch."""
+    updates: dict[str, Update] = {}
+    for site in patches[0].updates:
+        parts = [patch.updates[site] for patch in patches]
+        factors = [part for part in parts if isinstance(part, Factors)]
+        if len(factors) < len(parts):
+            updates[site] = Dense(torch.cat([part.dense_ROI() for part in parts]))
+        else:
+            terms = max(part.left_RKO.shape[1] for part in factors)
+            updates[site] = Factors(
+                torch.cat([_pad_terms(part.left_RKO, terms) for part in factors]),
+                torch.cat([_pad_terms(part.right_RKI, terms) for part in factors]),
+            )
+    return Patch(updates)
+
+
+def _pad_terms(tensor_RKD: Tensor, terms: int) -> Tensor:
+    """Zero terms change nothing, so rows of unequal length can share a tensor."""
+    return nn.functional.pad(tensor_RKD, (0, 0, 0, terms - tensor_RKD.shape[1]))
+
+
+def _map(patch: Patch, function: _TensorMap) -> Patch:
+    updates: dict[str, Update] = {}
+    for site, update in patch.updates.items():
+        if isinstance(update, Factors):
+            updates[site] = Factors(function(update.left_RKO), function(update.right_RKI))
+        else:
+            updates[site] = Dense(function(update.delta_ROI))
+    return Patch(updates)
+
+
+def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
+    def check(gradient: Tensor) -> None:
+        assert alive, f"backward through {site!r} ran after its edit was taken off"
+
+    def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x, rows = inputs[0], update.rows
+        if x.shape[0] % rows:
+            raise ModelError(
+                expected=f"{site!r} to see a multiple of {rows} rows, one for each edit",
+                found=f"an input of shape {tuple(x.shape)}",
+                remedy="Give `rows_B` with one entry per input row. Modules that reorder tokens "
+                "(mixtures of experts) cannot be edited in rows.",
+            )
+        x_BNI = x.reshape(rows, -1, x.shape[-1])
+        edited = output + update.act(x_BNI.to(_dtype(update))).to(output.dtype).view_as(output)
+        if edited.requires_grad:
+            edited.register_hook(check)
+        return edited
+
+    return add
+
+
+def _dtype(update: Update) -> torch.dtype:
+    return update.left_RKO.dtype if isinstance(update, Factors) else update.delta_ROI.dtype

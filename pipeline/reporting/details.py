@@ -1,0 +1,266 @@
+"""What stands around the main tables: base models, pairs, chosen settings, data, costs.
+
+Each function returns a frame of plain values, for CSV, and the block that shows it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pipeline import metrics
+from pipeline.errors import DataError
+from pipeline.reporting import columns
+from pipeline.reporting.blocks import DASH, Cell, Table
+from pipeline.reporting.inputs import Material, Run
+from pipeline.reporting.tables import title
+from pipeline.reporting.words import leaves, text, words
+
+Shown = tuple[pd.DataFrame, Table]
+
+_BASE = {
+    "kind": "Kind",
+    "source": "Source",
+    "parameters": "Parameters",
+    "taught": "Facts or texts taught",
+    "exact_taught": "Exact, taught",
+    "exact_heldout": "Exact, held out",
+    "majority_baseline": "Majority class",
+    "perplexity_heldout": "Perplexity, held out",
+    "sampler_agreement": "Sampler agrees",
+}
+_PAIRED = ("edit_success_rephrase", "accuracy_drawdown", "perplexity_drawdown", "S")
+
+
+def base_frame(material: Material) -> pd.DataFrame:
+    """The base models' own quality, a row per benchmark."""
+    rows = [
+        {"bench": bench.name, "sampler_agreement": _agreement(material, bench.name)}
+        | {key: value for key, value in material.base[bench.name].items() if key in _BASE}
+        for bench in material.request.benches
+    ]
+    return pd.DataFrame(rows, columns=["bench", *_BASE])
+
+
+def base_table(frame: pd.DataFrame) -> Table:
+    """How well each base model knows what it was taught, before anything is edited."""
+    shown = [key for key in _BASE if frame[key].notna().any()]
+    rows = [
+        (Cell(text=title(str(row["bench"]))), *(_quality(key, row[key]) for key in shown))
+        for row in frame.to_dict("records")
+    ]
+    return Table(
+        header=("Benchmark", *(_BASE[key] for key in shown)),
+        rows=tuple(rows),
+        caption="The unedited models",
+        notes=(
+            "Exact: the whole target is the likeliest continuation, token by token, on what the "
+            "model was taught and on what was held out. Majority class: the share of the "
+            "commonest label among the taught claims. Sampler agrees: how often the "
+            "model that wrote the edits' targets and the edited model continue alike.",
+            "A dash: the benchmark has no such measure.",
+        ),
+    )
+
+
+def pairs(material: Material) -> Shown:
+    """Differences between editors over the same cases, resampled together."""
+    rows: list[dict[str, Any]] = []
+    for bench in material.request.benches:
+        for a, b in _opponents(material, bench.name):
+            for metric in _PAIRED:
+                numbers = _difference(material, a, b, metric)
+                if numbers:
+                    rows.append(
+                        {"bench": bench.name, "a": a.alg, "b": b.alg, "metric": metric} | numbers
+                    )
+    frame = pd.DataFrame(
+        rows, columns=["bench", "a", "b", "metric", "difference", "low", "high", "n"]
+    )
+    cells = [
+        (
+            Cell(text=title(row["bench"])),
+            Cell(text=f"{row['a']} less {row['b']}"),
+            Cell(text=columns.ALL[row["metric"]].label),
+            columns.value_cell(
+                columns.ALL[row["metric"]], row["difference"], row["low"], row["high"]
+            ),
+            Cell(text=_reading(row)),
+            Cell(text=f"{int(row['n']):,}"),
+        )
+        for row in frame.to_dict("records")
+    ]
+    table = Table(
+        header=("Benchmark", "Editors", "Metric", "Difference", "Reading", "Cases"),
+        rows=tuple(cells),
+        caption="Paired differences, with 95 % intervals",
+        look="facts",
+    )
+    return frame, table
+
+
+def choices(material: Material) -> Table | None:
+    """What fitting chose, on training cases only: values tried, and what came of each."""
+    rows = []
+    for run in material.request.runs:
+        notes = material.fits.get(run.name, {})
+        tried = {key: value for key, value in notes.items() if "_by_" in key}
+        chosen = {key: value for key, value in notes.items() if key not in tried}
+        stopped = material.metrics[run.name].get("stopped_early", {}).get("value")
+        if notes:
+            cells = (
+                "; ".join(f"{words(key)}: {_span(value)}" for key, value in chosen.items()),
+                "; ".join(_attempts(key, value) for key, value in tried.items()) or DASH,
+                DASH if not stopped else f"{100 * stopped:.1f} %",
+            )
+            rows.append((Cell(text=run.name), *(Cell(text=cell) for cell in cells)))
+    if not rows:
+        return None
+    return Table(
+        header=("Run", "Chosen", "Tried on training cases", "Edits that stopped early"),
+        rows=tuple(rows),
+        notes=(
+            "An edit stops early once its own target is the likeliest answer; the share is of the "
+            "validation edits. A dash: a fixed number of steps, or nothing to try.",
+        ),
+        look="facts",
+    )
+
+
+def data(material: Material) -> Shown:
+    """What each benchmark kept, dropped and checked."""
+    rows = []
+    for bench in material.request.benches:
+        card, audit = material.cards[bench.name], material.audits[bench.name]
+        parts = (
+            ("source", {"source": card.get("source", "")}),
+            ("kept", card.get("counts", {})),
+            ("dropped", card.get("dropped", {})),
+            ("audit", {key: value for key, value in audit.items() if key != "bench"}),
+        )
+        rows += [
+            {"bench": bench.name, "part": part, "what": what, "value": value}
+            for part, mapping in parts
+            for what, value in leaves(mapping)
+        ]
+    frame = pd.DataFrame(rows, columns=["bench", "part", "what", "value"]).astype(str)
+    cells = []
+    for bench in material.request.benches:
+        own = frame[frame["bench"] == bench.name]
+        texts = [
+            "; ".join(
+                row["value"] if part == "source" else f"{words(row['what'])}: {row['value']}"
+                for row in own[own["part"] == part].to_dict("records")
+            )
+            for part in ("source", "kept", "dropped", "audit")
+        ]
+        cells.append((Cell(text=title(bench.name)), *(Cell(text=text or DASH) for text in texts)))
+    table = Table(
+        header=("Benchmark", "Source", "Kept", "Dropped, and why", "Audit"),
+        rows=tuple(cells),
+        caption="Data",
+        look="texts",
+    )
+    return frame, table
+
+
+def timings(material: Material) -> Shown:
+    """Seconds, steps and memory. Fitting's seconds are the last of the learning curve."""
+    names = {
+        "seconds_per_edit": "Seconds per edit",
+        "scoring_seconds_per_edit": "Scoring, seconds per edit",
+        "steps_mean": "Steps per edit",
+        "stopped_early": "Stopped early",
+        "peak_rss_mb": "Peak memory, MB",
+    }
+    rows = []
+    for run in material.request.runs:
+        summary = metrics.costs(material.timings[run.name])
+        curve = material.curves.get(run.name)
+        rows.append(
+            {"run": run.name, "edits": int(material.timings[run.name]["n_cases"].sum())}
+            | {name: summary[name]["value"] if name in summary else None for name in names}
+            | {"fit_seconds": None if curve is None else float(curve["seconds"].max())}
+        )
+    frame = pd.DataFrame(rows, columns=["run", "edits", *names, "fit_seconds"])
+    cells = [
+        (Cell(text=str(row["run"])), *(Cell(text=text(row[key])) for key in frame.columns[1:]))
+        for row in frame.to_dict("records")
+    ]
+    table = Table(
+        header=("Run", "Edits", *names.values(), "Fitting, seconds"),
+        rows=tuple(cells),
+        caption="Costs on the machine that ran this",
+        notes=(
+            "A dash: the editor takes no steps, or learns nothing beforehand. Peak memory is the "
+            "whole process's, model and libraries included.",
+        ),
+    )
+    return frame, table
+
+
+def _quality(key: str, value: Any) -> Cell:
+    if key in ("kind", "source"):
+        return Cell(text=text(value))
+    decimals = {"parameters": 0, "taught": 0, "perplexity_heldout": 1}.get(key, 3)
+    return Cell(text=columns.number(float("nan" if value is None else value), decimals))
+
+
+def _agreement(material: Material, bench: str) -> float | None:
+    """How often the model that wrote the targets continues as the base does (label stage)."""
+    value = material.audits[bench].get("labels", {}).get("sampler_agreement")
+    return None if value is None else float(value)
+
+
+def _attempts(key: str, results: Mapping[str, float]) -> str:
+    """ "reached_by_rate" and its values -> "rate 0.001: reached 0.96, ..." """
+    what, _, setting = key.partition("_by_")
+    return ", ".join(
+        f"{words(setting)} {value}: {words(what)} {text(result)}"
+        for value, result in sorted(results.items(), key=lambda item: float(item[0]))
+    )
+
+
+def _span(value: Any) -> str:
+    """Many numbers as their range."""
+    if isinstance(value, Mapping) and len(value) > 3:
+        low, high = min(value.values()), max(value.values())
+        return f"{text(low)} to {text(high)} in {len(value)} places"
+    return text(value)
+
+
+def _opponents(material: Material, bench: str) -> list[tuple[Run, Run]]:
+    """All pairs of up to three editors; of more, each against the most successful."""
+    runs = list(material.of(bench))
+    if len(runs) <= 3:
+        return [(b, a) for a, b in itertools.combinations(runs, 2)]
+
+    def success(run: Run) -> float:
+        value = material.metrics[run.name].get("edit_success_rephrase", {}).get("value")
+        return -math.inf if value is None else value
+
+    best = max(runs, key=success)
+    return [(best, run) for run in runs if run is not best]
+
+
+def _difference(material: Material, a: Run, b: Run, metric: str) -> metrics.Numbers:
+    if not all(metric in material.metrics[run.name] for run in (a, b)):
+        return {}
+    try:
+        return metrics.compare(
+            material.outcomes[a.name], material.outcomes[b.name], metric, material.request.seed
+        )
+    except DataError:
+        return {}  # scored on different cases: nothing can be paired
+
+
+def _reading(row: Mapping[str, Any]) -> str:
+    if not row["low"] <= row["high"] or row["low"] <= 0 <= row["high"]:
+        return "no difference shown"
+    lower_is_better = columns.ALL[row["metric"]].better == "lower"
+    winner = row["b"] if (row["low"] > 0) == lower_is_better else row["a"]
+    return f"{winner} is better"

@@ -1,0 +1,131 @@
+"""What a report is written from: a composed list of runs, and the tables that they left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import DataError
+from pipeline.metrics import Summary
+from pipeline.storage import read_json
+from pipeline.tables import read_frame
+
+OUTCOMES, TIMINGS = "outcomes.parquet", "timings.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One editor on one benchmark.
+
+    Attributes:
+        name: the run's key, such as "zsre-mend".
+        folder: where `outcomes.parquet` and `timings.parquet` lie.
+        metrics: JSON, metric -> {"value", "low", "high", "n"}.
+        curve: the learning curve of `fit`, for editors that learn.
+        fit: JSON of what `fit` chose, name -> value. A name such as `reached_by_rate` maps what was
+            tried to what came of it.
+    """
+
+    name: str
+    bench: str
+    alg: str
+    folder: Path
+    metrics: Path
+    curve: Path | None = None
+    fit: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One benchmark: its base model's quality, its data card, its audit, all JSON.
+
+    `paper` is the key of a published setting that this suite rebuilds (see `published`), or None.
+    """
+
+    name: str
+    base: Path
+    card: Path
+    audit: Path
+    paper: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A pair of benchmark and editor that was left out, and why."""
+
+    bench: str
+    alg: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A setting of this record that is not what the default composition gives."""
+
+    setting: str
+    default: object
+    value: object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All that a report is about, in the order in which it is to be shown."""
+
+    suite: str
+    study: str
+    seed: int
+    benches: tuple[Bench, ...]
+    runs: tuple[Run, ...]
+    skipped: tuple[Skipped, ...] = ()
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The tables of a request, read: by benchmark name, or by run name."""
+
+    request: Request
+    base: Mapping[str, Mapping[str, Any]]
+    cards: Mapping[str, Mapping[str, Any]]
+    audits: Mapping[str, Mapping[str, Any]]
+    outcomes: Mapping[str, pd.DataFrame]
+    timings: Mapping[str, pd.DataFrame]
+    metrics: Mapping[str, Summary]
+    curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    fits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of(self, bench: str) -> Sequence[Run]:
+        """The runs on one benchmark, in order."""
+        return [run for run in self.request.runs if run.bench == bench]
+
+
+def read(request: Request) -> Material:
+    """Read every file that a request names.
+
+    Raises:
+        DataError: a file is missing or broken, or a run belongs to no benchmark of the request.
+    """
+    known = [bench.name for bench in request.benches]
+    for run in request.runs:
+        if run.bench not in known:
+            raise DataError(
+                expected=f"run {run.name} on one of {', '.join(known)}",
+                found=repr(run.bench),
+                remedy="Pass the benchmark to the report along with its runs.",
+            )
+    curves = {run.name: read_frame(run.curve) for run in request.runs if run.curve}
+    return Material(
+        request=request,
+        base={bench.name: read_json(bench.base) for bench in request.benches},
+        cards={bench.name: read_json(bench.card) for bench in request.benches},
+        audits={bench.name: read_json(bench.audit) for bench in request.benches},
+        outcomes={run.name: read_frame(run.folder / OUTCOMES) for run in request.runs},
+        timings={run.name: read_frame(run.folder / TIMINGS) for run in request.runs},
+        metrics={run.name: read_json(run.metrics) for run in request.runs},
+        curves={name: curve for name, curve in curves.items() if not curve.empty},
+        fits={run.name: read_json(run.fit) for run in request.runs if run.fit},
+    )

@@ -1,0 +1,263 @@
+"""The report's sections, in order. A new study adds a function to `_SECTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from pipeline.reporting import (
+    columns,
+    details,
+    examples,
+    figures,
+    provenance,
+    published,
+    tables,
+)
+from pipeline.reporting.blocks import (
+    Block,
+    Document,
+    Folded,
+    Gallery,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    Terms,
+)
+from pipeline.reporting.inputs import Bench, Material
+
+
+@dataclass(kw_only=True)
+class Report:
+    """A report while it is put together: its blocks, and the files that go beside them."""
+
+    material: Material
+    frames: Mapping[str, pd.DataFrame]  # benchmark -> its main frame
+    blocks: list[Block] = field(default_factory=list)
+    csv: dict[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def add(self, *blocks: Block) -> None:
+        """Append blocks."""
+        self.blocks += blocks
+
+
+def compose(material: Material) -> tuple[Document, Report]:
+    """Everything a report says, and the tables and figures it says it with."""
+    request = material.request
+    frames = {
+        bench.name: tables.main_frame(material, bench.name)
+        for bench in request.benches
+        if material.of(bench.name)
+    }
+    report = Report(material=material, frames=frames)
+    for section in _SECTIONS:
+        section(report)
+    editors = _editors(material)
+    subtitle = (
+        f"{len(editors)} editors ({', '.join(editors)}) on "
+        f"{', '.join(tables.title(name) for name in frames)}; suite `{request.suite}`, "
+        f"study `{request.study}`, seed {request.seed}."
+    )
+    heading = f"Errata: model editors compared, {request.suite} suite"
+    return Document(title=heading, subtitle=subtitle, blocks=tuple(report.blocks)), report
+
+
+def _editors(material: Material) -> list[str]:
+    return list(dict.fromkeys(run.alg for run in material.request.runs))
+
+
+def _how_to_read(report: Report) -> None:
+    shown = {
+        name
+        for frame in report.frames.values()
+        for name in columns.ALL
+        if name in frame and not frame[name].isna().all()
+    }
+    terms = [
+        (column.label, column.meaning)
+        for name, column in columns.ALL.items()
+        if name in shown and name not in columns.OTHER
+    ]
+    report.add(
+        Heading(text="How to read this", key="reading"),
+        Paragraph(
+            text="Every case is one edit, made on the unedited model and scored alone (protocol "
+            "`single`); the next case starts from the unedited model again. Only validation "
+            "cases are scored: editors and their settings have never seen them. In brackets "
+            "stand 95 % bootstrap intervals over cases. An interval without width says that all "
+            "cases came out alike, not that the number is certain: with n such cases the true "
+            "share may still lie about 3/n away. A case that breaks the model counts as failed. "
+            "The first row of each table is the model before any edit; what compares with it has "
+            "a dash there, and every other dash has its reason below the table."
+        ),
+        Folded(summary="What each metric measures", blocks=(Terms(items=tuple(terms)),)),
+    )
+
+
+def _base(report: Report) -> None:
+    frame = details.base_frame(report.material)
+    report.csv["base"] = frame
+    report.add(
+        Heading(text="Base models", key="base"),
+        Paragraph(
+            text="An editor can only be judged on a model that knows its facts, so the models' "
+            "own quality comes first."
+        ),
+        details.base_table(frame),
+    )
+
+
+def _results(report: Report) -> None:
+    report.add(Heading(text="Editors", key="editors"))
+    known = [bench for bench in report.material.request.benches if bench.name in report.frames]
+    if not any(bench.paper for bench in known):
+        report.add(
+            Paragraph(
+                text="No published numbers stand here: the papers edited other models on other "
+                "data, and a number from another setting compares nothing."
+            )
+        )
+    for bench in known:
+        _benchmark(report, bench)
+
+
+def _benchmark(report: Report, bench: Bench) -> None:
+    frame = report.frames[bench.name]
+    setting = published.setting(bench.paper, bench.name) if bench.paper else None
+    name = tables.title(bench.name)
+    report.csv[bench.name] = frame
+    notes = tables.table_notes(frame)
+    if setting:
+        notes.append(f"Published: {setting.source}; {setting.model}; {setting.data}.")
+    report.add(
+        Heading(text=name, key=f"bench-{bench.name}", level=3),
+        tables.main_table(
+            frame,
+            columns.MAIN,
+            f"Single edits, {tables.cases(frame)}",
+            setting=setting,
+            notes=notes,
+        ),
+    )
+    if "S" in frame:
+        caption = "Likelihood scores, in percent; a tie fails"
+        report.add(tables.main_table(frame, columns.SCORES, caption, setting=setting))
+    more = tables.main_table(frame, columns.MORE, "")
+    report.add(Folded(summary=f"More measures on {name}", blocks=(more,)))
+
+
+def _figures(report: Report) -> None:
+    order = _editors(report.material)
+    made = [figures.success_and_drawdown(*item, order) for item in report.frames.items()]
+    pictures = [picture for picture in made if picture]
+    for bench in report.frames:
+        runs = report.material.of(bench)
+        curves = {r.alg: report.material.curves[r.name] for r in runs if _learns(report, r.name)}
+        picture = figures.learning_curves(bench, curves, order)
+        if picture:
+            pictures.append(picture)
+    for run in report.material.request.runs:
+        if run.name in report.material.curves:
+            report.csv[f"curves/{run.name}"] = report.material.curves[run.name]
+    if pictures:
+        report.pictures += pictures
+        report.add(Heading(text="Figures", key="figures"), Gallery(pictures=tuple(pictures)))
+
+
+def _learns(report: Report, run: str) -> bool:
+    """Whether there is a curve with anything measured on validation cases."""
+    curve = report.material.curves.get(run)
+    return curve is not None and bool(curve[["val_success", "val_loss"]].notna().any().any())
+
+
+def _pairs(report: Report) -> None:
+    frame, table = details.pairs(report.material)
+    report.csv["pairs"] = frame
+    if table.rows:
+        report.add(
+            Heading(text="Editor against editor", key="pairs"),
+            Paragraph(
+                text="The same cases under both editors, drawn again together: what makes a case "
+                "hard for both cancels out, so these intervals decide where two rows of a table "
+                "overlap."
+            ),
+            table,
+        )
+
+
+def _choices(report: Report) -> None:
+    table = details.choices(report.material)
+    if table:
+        report.add(Heading(text="Settings chosen by fitting", key="choices"), table)
+
+
+def _examples(report: Report) -> None:
+    shown: list[tuple[str, Table]] = []
+    for bench in report.frames:
+        runs = [(r.alg, report.material.outcomes[r.name]) for r in report.material.of(bench)]
+        outcomes = examples.by_editor(runs)
+        for case_id, rule in examples.choose(outcomes):
+            shown.append((bench, examples.table(outcomes, case_id, rule)))
+    if not shown:
+        return
+    report.csv["examples"] = examples.long_form(shown)
+    report.add(
+        Heading(text="Example edits", key="examples"),
+        Paragraph(
+            text="Per benchmark, the first case by id that fits each rule. ✓ and ✗ say whether "
+            "the probe's whole target is the likeliest answer; where the model also wrote "
+            "freely, its own words are shown."
+        ),
+    )
+    for bench in report.frames:
+        report.add(Heading(text=tables.title(bench), key=f"examples-{bench}", level=3))
+        report.add(*(table for name, table in shown if name == bench))
+
+
+def _data(report: Report) -> None:
+    frame, table = details.data(report.material)
+    report.csv["data"] = frame
+    report.add(Heading(text="Data", key="data"), table)
+
+
+def _costs(report: Report) -> None:
+    frame, table = details.timings(report.material)
+    report.csv["timings"] = frame
+    report.add(Heading(text="Time and memory", key="costs"), table)
+
+
+def _record(report: Report) -> None:
+    material = report.material
+    left_out, changed = provenance.skipped(material), provenance.differences(material)
+    report.add(Heading(text="What was left out or changed", key="record"))
+    report.add(left_out or Paragraph(text="Every editor was run on every benchmark."))
+    if changed:
+        report.add(
+            Paragraph(text="Settings where `params.yaml` differs from the default composition:"),
+            changed,
+        )
+    else:
+        report.add(Paragraph(text="`params.yaml` is the default composition of `conf/`."))
+    frame, hashes = provenance.identities(material)
+    report.csv["hashes"] = frame
+    files = provenance.files(material)
+    blocks = (hashes, files) if files else (hashes,)
+    report.add(Folded(summary="Hashes of models, editors, cases and files", blocks=blocks))
+
+
+_SECTIONS: tuple[Callable[[Report], None], ...] = (
+    _how_to_read,
+    _base,
+    _results,
+    _pairs,
+    _choices,
+    _figures,
+    _examples,
+    _data,
+    _costs,
+    _record,
+)

@@ -1,0 +1,176 @@
+"""CounterFact: completions of statements, for causal language models.
+
+A case replaces a taught object by another of the same type. Prompts end right before the object;
+targets carry the space between.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.passages import write_passage
+from pipeline.records import Case, Prepared, Probe
+from pipeline.tasks.counterfact_files import read_items, read_whole
+from pipeline.tasks.drawing import Drawn, check_sizes, choose_facts, draw_cases, pick, split, stream
+from pipeline.tasks.items import Item, make_cases, split_items, take
+from pipeline.tasks.source import Folder, Source
+from pipeline.tasks.teaching import Lessons, count
+from pipeline.wordings_people import OPENINGS
+from pipeline.world import Fact, World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is taught and what is edited.
+
+    Attributes:
+        facts: about how many facts the base model is taught (composed ones come on top).
+        taught_wordings: in how many patterns each; the others are held out from teaching.
+        heldout: how many held-out patterns measure how far the base model generalises.
+        composed: also teach what two facts together say, so that edits can have implications.
+        prefixed: the share of facts with one more pattern that follows an unrelated sentence, as
+            CounterFact's own paraphrases do.
+    """
+
+    facts: int = 1500
+    taught_wordings: int = 3
+    heldout: int = 300
+    composed: bool = True
+    prefixed: float = 0.25
+    train_cases: int = 1000
+    validation_cases: int = 200
+    neighbours: int = 5
+    hard_neighbours: int = 2
+    unrelated: int = 4
+    references: int = 2
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+
+
+def prepare(source: Source, config: Config, seed: int) -> Prepared:
+    """Examples and cases from a world or from CounterFact's files.
+
+    Raises:
+        DataError: a file is missing, broken or lacks a field.
+        SettingsError: the source has too few facts for the settings.
+    """
+    if isinstance(source, Folder):
+        return _from_files(source, config, seed)
+    return _from_world(source, config, seed)
+
+
+def _from_world(world: World, config: Config, seed: int) -> Prepared:
+    facts = choose_facts(world, config.facts, stream(seed, "counterfact/facts"))
+    subjects = dict.fromkeys(fact.subject for fact in facts)
+    composed = [f for s in subjects if config.composed for f in world.composed(s)]
+    texts = {fact.key: _statements(world, fact) for fact in (*facts, *composed)}
+    for fact in facts:
+        rng = stream(seed, "counterfact/prefix", fact.key)
+        if rng.random() < config.prefixed:
+            texts[fact.key] += (_prefixed(world, rng.choice(texts[fact.key]), facts, rng),)
+    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact")
+    sizes = (config.train_cases, config.validation_cases)
+    rng = stream(seed, "counterfact/split")
+    parts = split(facts, lambda f: f.subject, sizes, rng, "counterfact")
+    near = (config.neighbours, config.hard_neighbours, config.unrelated)
+    cases = tuple(
+        _world_case(world, drawn, lessons, config)
+        for drawn in draw_cases(world, facts, parts, near, seed, "counterfact", same_object=True)
+    )
+    examples = lessons.examples(config.heldout)
+    counts = count(examples, composed=len(composed), cases=len(cases))
+    card = {"source": "world", "files": {}, "counts": counts, "dropped": {}}
+    return Prepared(examples=examples, cases=cases, card=card)
+
+
+def _statements(world: World, fact: Fact) -> tuple[Probe, ...]:
+    patterns = world.relations[fact.relation].statements
+    return tuple(Probe(pattern.format(fact.subject), f" {fact.object}") for pattern in patterns)
+
+
+def _prefixed(world: World, probe: Probe, facts: tuple[Fact, ...], rng: random.Random) -> Probe:
+    """The wording after a true sentence about something else."""
+    (other,) = pick(facts, 1, rng, lambda f: f.subject not in probe.prompt)
+    sentence = rng.choice(world.relations[other.relation].assertions(other.subject, other.object))
+    return Probe(f"{sentence} {probe.prompt}", probe.target)
+
+
+def _world_case(world: World, drawn: Drawn, lessons: Lessons, config: Config) -> Case:
+    fact, rng = drawn.fact, drawn.rng
+    new = world.counterfactual(fact, rng)
+    implied = world.implied(fact.subject, fact.relation, new) if config.composed else ()
+    alike = world.sharing(Fact(fact.subject, fact.relation, new))
+    models = pick(alike, config.references, rng, lambda _: True)
+    openings = OPENINGS[world.kinds[fact.subject]]
+    return Case(
+        id=f"counterfact:{fact.key}",
+        prompt=lessons.prompt(fact.key).prompt,
+        target_new=f" {new}",
+        target_true=f" {fact.object}",
+        answers=tuple(f" {answer}" for answer in fact.answers),
+        subject=fact.subject,
+        relation=fact.relation,
+        rephrases=lessons.rephrases(fact.key),
+        neighbours=lessons.recall_all(drawn.around.neighbours, rng),
+        hard_neighbours=lessons.recall_all(drawn.around.hard, rng),
+        unrelated=lessons.recall_all(drawn.around.unrelated, rng),
+        implied=tuple(rng.choice(_statements(world, found)) for found in implied[:1]),
+        generation_prompts=tuple(opening.format(fact.subject) for opening in openings),
+        references=tuple(write_passage(world, m.subject, (60, 120), rng) for m in models),
+        source="world",
+        split=drawn.split,
+    )
+
+
+def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
+    """Validation cases are whole records, with the published paraphrases, as far as there are."""
+    dropped: Counter[str] = Counter()
+    whole = read_whole(folder)
+    items = read_items(folder, whole, dropped)
+    parts = _split(items, (config.train_cases, config.validation_cases), seed)
+    taught = take(items, [*parts[0], *parts[1]], config.facts, seed)
+    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
+    near = {probe for part in parts for i in part for probe in i.neighbours[: config.neighbours]}
+    known = {item.prompt for item in taught}
+    close = sorted((p for p in near if p.prompt not in known), key=lambda p: p.prompt)
+    texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
+    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact", first_is_taught=True)
+    sizes = (config.neighbours, config.hard_neighbours, config.unrelated)
+    cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact"))
+    examples = lessons.examples(config.heldout)
+    published = sum(bool(item.rephrases) for item in parts[1])
+    counts = count(
+        examples, read=len(items), neighbours=len(close), published=published, cases=len(cases)
+    )
+    files = dict(sorted(folder.hashes.items()))
+    card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}
+    return Prepared(examples=examples, cases=cases, card=card)
+
+
+def _with_prefixed(
+    item: Item, taught: Sequence[Item], share: float, seed: int
+) -> tuple[Probe, ...]:
+    """The item's wordings, and for a share of items one more after an unrelated sentence."""
+    rng = stream(seed, "counterfact/prefix", item.id)
+    if rng.random() >= share:
+        return item.wordings
+    others = pick(taught, 2, rng, lambda _: True)
+    other = next(other for other in others if other.id != item.id)
+    probe = rng.choice(item.wordings)
+    return *item.wordings, Probe(f"{other.prompt}{other.target}. {probe.prompt}", probe.target)
+
+
+def _split(
+    items: Sequence[Item], sizes: tuple[int, int], seed: int
+) -> tuple[list[Item], list[Item]]:
+    """Whole records for validation first; reduced ones where these do not suffice."""
+    whole = [item for item in items if item.rephrases]
+    _, validation = split_items(whole, (0, min(sizes[1], len(whole))), seed, "counterfact")
+    held = {item.topic.casefold() for item in validation}
+    rest = [i for i in items if not i.rephrases and i.topic.casefold() not in held]
+    train, more = split_items(rest, (sizes[0], sizes[1] - len(validation)), seed, "counterfact")
+    return train, [*validation, *more]

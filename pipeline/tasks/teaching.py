@@ -1,0 +1,88 @@
+"""Which wordings of a fact the base model is taught, and which are held out from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from pipeline.records import Example, Probe
+from pipeline.tasks.drawing import pick, stream
+from pipeline.world import Fact
+
+
+class Lessons:
+    """The wordings of facts, dealt into taught ones and held-out ones, fact by fact.
+
+    Every fact has its own deal, so that each pattern is taught with some subjects and held out
+    with others: a base model knows the pattern, but not that fact in that pattern.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, Sequence[Probe]],
+        taught: int,
+        seed: int,
+        bench: str,
+        first_is_taught: bool = False,
+    ) -> None:
+        """Deal.
+
+        Args:
+            texts: for each fact's key, its wordings: prompts with the target that is true.
+            taught: how many wordings of each fact are taught.
+            first_is_taught: whether a fact's first wording is always among them (real sources,
+                whose other wordings are derived from the first).
+        """
+        self._taught = taught
+        self._seed, self._bench = seed, bench
+        self._dealt: dict[str, tuple[Probe, ...]] = {}
+        for key, probes in texts.items():
+            unique = list({probe.prompt: probe for probe in probes}.values())
+            head = unique[:1] if first_is_taught else []
+            tail = unique[len(head) :]
+            stream(seed, bench, "deal", key).shuffle(tail)
+            self._dealt[key] = (*head, *tail)
+
+    def prompt(self, key: str) -> Probe:
+        """The wording that stands for the fact where it is edited: a taught one."""
+        return self._dealt[key][0]
+
+    def rephrases(self, key: str) -> tuple[str, ...]:
+        """All the fact's other wordings, taught or not, in random order."""
+        others = [probe.prompt for probe in self._dealt[key][1:]]
+        stream(self._seed, self._bench, "rephrases", key).shuffle(others)
+        return tuple(others)
+
+    def recall(self, key: str, rng: random.Random) -> Probe:
+        """One of the fact's taught wordings."""
+        return rng.choice(self._dealt[key][: self._taught])
+
+    def recall_all(self, facts: Iterable[Fact], rng: random.Random) -> tuple[Probe, ...]:
+        """A taught wording of each fact."""
+        return tuple(self.recall(fact.key, rng) for fact in facts)
+
+    def examples(self, heldout: int) -> tuple[Example, ...]:
+        """Every taught wording, then up to `heldout` of those held out."""
+        taught: list[Example] = []
+        rest: list[Example] = []
+        for key, probes in self._dealt.items():
+            taught.extend(_example(key, probe, "train") for probe in probes[: self._taught])
+            rest.extend(_example(key, probe, "heldout") for probe in probes[self._taught :])
+        rng = stream(self._seed, self._bench, "heldout")
+        return (*taught, *pick(rest, heldout, rng, lambda _: True))
+
+
+def _example(key: str, probe: Probe, split: Literal["train", "heldout"]) -> Example:
+    return Example(prompt=probe.prompt, target=probe.target, fact=key, split=split)
+
+
+def count(examples: Sequence[Example], **more: int) -> dict[str, int]:
+    """The counts that every card states, and more."""
+    taught = [example for example in examples if example.split == "train"]
+    return {
+        "facts": len({example.fact for example in taught}),
+        "taught": len(taught),
+        "heldout": len(examples) - len(taught),
+        **more,
+    }

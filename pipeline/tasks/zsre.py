@@ -1,0 +1,208 @@
+"""zsRE: questions and answers about subjects, for encoder-decoder models.
+
+A case asks a taught question. Its new answer comes from the base model's lower beams (the label
+stage), or from the source where `targets` says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal
+
+from pipeline.errors import DataError
+from pipeline.records import Case, Prepared, Probe
+from pipeline.tasks.drawing import (
+    Drawn,
+    check_sizes,
+    choose_facts,
+    draw_cases,
+    normalise,
+    split,
+    stream,
+)
+from pipeline.tasks.items import Item, check_subject, make_cases, split_items, take
+from pipeline.tasks.source import Folder, Row, Source
+from pipeline.tasks.teaching import Lessons, count
+from pipeline.world import Fact, World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is taught and what is edited.
+
+    Attributes:
+        facts: about how many facts the base model is taught (composed ones come on top).
+        taught_wordings: in how many wordings each; the others are held out from teaching.
+        heldout: how many held-out wordings measure how far the base model generalises.
+        composed: also teach what two facts together say, so that edits can have implications.
+        targets: "model" leaves new answers to the label stage; "source" takes another object of
+            the right type (sample) or MEND's file of alternatives (local).
+    """
+
+    facts: int = 1500
+    taught_wordings: int = 3
+    heldout: int = 300
+    composed: bool = True
+    train_cases: int = 1000
+    validation_cases: int = 200
+    targets: Literal["model", "source"] = "model"
+    neighbours: int = 2
+    hard_neighbours: int = 2
+    unrelated: int = 4
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
+
+
+def prepare(source: Source, config: Config, seed: int) -> Prepared:
+    """Examples and cases from a world or from MEND's files.
+
+    Raises:
+        DataError: a file is missing, broken or lacks a field.
+        SettingsError: the source has too few facts for the settings.
+    """
+    if isinstance(source, Folder):
+        return _from_files(source, config, seed)
+    return _from_world(source, config, seed)
+
+
+def complete(source: Source, case: Case, seed: int) -> Case:
+    """Add what a case's new answer implies, once the answer is known (sample world only)."""
+    if not isinstance(source, World) or not case.target_new:
+        return case
+    facts = source.implied(case.subject, case.relation, case.target_new)
+    rng = stream(seed, "zsre/implied", case.id)
+    return replace(case, implied=tuple(rng.choice(_questions(source, fact)) for fact in facts[:1]))
+
+
+def _questions(world: World, fact: Fact) -> tuple[Probe, ...]:
+    patterns = world.relations[fact.relation].questions
+    return tuple(Probe(pattern.format(fact.subject), fact.object) for pattern in patterns)
+
+
+def _from_world(world: World, config: Config, seed: int) -> Prepared:
+    facts = choose_facts(world, config.facts, stream(seed, "zsre/facts"))
+    subjects = dict.fromkeys(fact.subject for fact in facts)
+    composed = [f for s in subjects if config.composed for f in world.composed(s)]
+    texts = {fact.key: _questions(world, fact) for fact in (*facts, *composed)}
+    lessons = Lessons(texts, config.taught_wordings, seed, "zsre")
+    sizes = (config.train_cases, config.validation_cases)
+    parts = split(facts, lambda f: f.subject, sizes, stream(seed, "zsre/split"), "zsre")
+    near = (config.neighbours, config.hard_neighbours, config.unrelated)
+    cases = []
+    for drawn in draw_cases(world, facts, parts, near, seed, "zsre"):
+        case = _world_case(world, drawn, lessons, config.targets)
+        cases.append(complete(world, case, seed) if config.composed else case)
+    examples = lessons.examples(config.heldout)
+    counts = count(examples, composed=len(composed), cases=len(cases))
+    card = {"source": "world", "files": {}, "counts": counts, "dropped": {}}
+    return Prepared(examples=examples, cases=tuple(cases), card=card)
+
+
+def _world_case(world: World, drawn: Drawn, lessons: Lessons, targets: str) -> Case:
+    fact, rng = drawn.fact, drawn.rng
+    return Case(
+        id=f"zsre:{fact.key}",
+        prompt=lessons.prompt(fact.key).prompt,
+        target_new=world.counterfactual(fact, rng) if targets == "source" else "",
+        target_true=fact.object,
+        answers=fact.answers,
+        subject=fact.subject,
+        relation=fact.relation,
+        rephrases=lessons.rephrases(fact.key),
+        neighbours=lessons.recall_all(drawn.around.neighbours, rng),
+        hard_neighbours=lessons.recall_all(drawn.around.hard, rng),
+        unrelated=lessons.recall_all(drawn.around.unrelated, rng),
+        source="world",
+        split=drawn.split,
+    )
+
+
+QUESTIONS = "zsre/zsre_mend_train_10000.json"
+ALTERNATIVES = "zsre/zsre_mend_train_en_10000.txt"
+
+
+def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
+    dropped: Counter[str] = Counter()
+    items = _read(folder, config.targets == "source", dropped)
+    sizes = (config.train_cases, config.validation_cases)
+    fit = _by_relation(items, round(1.2 * sum(sizes)), seed)
+    parts = split_items(fit, sizes, seed, "zsre")
+    taught = take(items, [*parts[0], *parts[1]], config.facts, seed)
+    texts = {item.id: item.wordings for item in taught}
+    lessons = Lessons(texts, config.taught_wordings, seed, "zsre", first_is_taught=True)
+    near = (config.neighbours, config.hard_neighbours, config.unrelated)
+    cases = tuple(make_cases(taught, parts, lessons, near, seed, "zsre"))
+    examples = lessons.examples(config.heldout)
+    counts = count(examples, read=len(items), cases=len(cases))
+    files = dict(sorted(folder.hashes.items()))
+    card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}
+    return Prepared(examples=examples, cases=cases, card=card)
+
+
+def _by_relation(items: Sequence[Item], wanted: int, seed: int) -> list[Item]:
+    """At least `wanted` items to edit, if there are as many, all those of a relation together.
+
+    So every kind of question has several answers among the cases, which tell an answer of the right
+    type, and neighbours. Items need a rephrasing, and a relation that has another answer.
+    """
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        if len(item.wordings) > 1:
+            groups[item.relation].append(item)
+    relations = sorted(name for name, g in groups.items() if len({i.target for i in g}) > 1)
+    stream(seed, "zsre/relations").shuffle(relations)
+    found: list[Item] = []
+    while relations and len(found) < wanted:
+        found += groups[relations.pop()]
+    return found
+
+
+def _read(folder: Folder, with_targets: bool, dropped: Counter[str]) -> list[Item]:
+    """Every question once. Here `alt` is the true answer, whatever its name says."""
+    rows = list(folder.json_list(QUESTIONS))
+    targets = _read_targets(folder, rows) if with_targets else [""] * len(rows)
+    questions = Counter(normalise(row.text("src")) for row in rows)
+    items: dict[str, Item] = {}
+    for row, target in zip(rows, targets, strict=True):
+        subject, question, answer = (row.text(name) for name in ("subject", "src", "alt"))
+        check_subject(subject, question, row)
+        if normalise(question) in items:
+            dropped["a question that is there already"] += 1
+            continue
+        if normalise(target) == normalise(answer):
+            dropped["a target equal to the truth"] += 1
+            continue
+        rephrase = row.text("rephrase")
+        probes = [Probe(question, answer)]
+        if normalise(rephrase) in questions:
+            dropped["a rephrasing that is a question of the file"] += 1
+        else:
+            probes.append(Probe(rephrase, answer))
+        items[normalise(question)] = Item(
+            id=f"zsre:{row.get('case_id', int)}",
+            topic=subject,
+            relation=question.replace(subject, "{}"),
+            wordings=tuple(probes),
+            source=row.place,
+            target_new=target,
+        )
+    return list(items.values())
+
+
+def _read_targets(folder: Folder, rows: Sequence[Row]) -> list[str]:
+    """MEND's alternatives: line i holds question i, a tab, and the target."""
+    lines = [line for line in folder.lines(ALTERNATIVES) if line.strip()]
+    pairs = [line.split("\t") for line in lines]
+    for number, (pair, row) in enumerate(zip_longest(pairs, rows), start=1):
+        if pair is None or row is None or len(pair) != 2 or pair[0] != row.text("src"):
+            raise DataError(
+                expected=f"question {number} of {QUESTIONS}, a tab and a target in line {number} "
+                f"of {ALTERNATIVES}",
+                found="no such line" if pair is None else repr(pair),
+                remedy="Restore both files from their publisher: they belong together.",
+            )
+    return [pair[1].strip() for pair in pairs]

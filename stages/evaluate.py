@@ -1,0 +1,42 @@
+"""One editor on one benchmark's validation cases, under the study's protocol."""
+
+from __future__ import annotations
+
+from pipeline import editor as editing
+from pipeline import editors, models, protocols, scoring
+from pipeline.config import Params, build, pick
+from pipeline.records import hash_cases, read_cases
+from pipeline.storage import hash_file, hash_folder
+from pipeline.tables import write_frame
+from stages import DATA, bench_folder, start, use_threads
+
+
+def evaluate(params: Params, run: str) -> None:
+    """data/S/STUDY/B-A/: outcomes.parquet, one row per case and probe, and timings.parquet."""
+    use_threads(params)
+    item = pick(params, f"runs.{run}")
+    module = editors.load(item["alg"])
+    editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))
+    config = build(scoring.Config, params["evaluate"], "evaluate")
+    folder = bench_folder(params, item["bench"])
+    learned = folder / "editors" / item["alg"]
+    face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
+    if item["fit"]:
+        editing.restore(editor, face, learned, base_hash)
+    cases = read_cases(folder / "labelled" / "cases.parquet", "validation")
+    outcomes, timings = protocols.single(face, editor, cases, config)
+    identity = {"bench": item["bench"], "alg": item["alg"], "study": params["study"]}
+    hashes = {
+        "seed": params["seed"],
+        "base_hash": base_hash,
+        # Of the weights alone: the learning curve beside them holds seconds, never the same twice.
+        "editor_hash": hash_file(learned / "editor.safetensors") if item["fit"] else "",
+        "cases_hash": hash_cases(cases),
+    }
+    out = DATA / params["suite"] / params["study"] / run
+    write_frame(out / "outcomes.parquet", outcomes.assign(**identity, **hashes))
+    write_frame(out / "timings.parquet", timings.assign(**identity, protocol="single", k=1))
+
+
+if __name__ == "__main__":
+    start(evaluate)

@@ -1,0 +1,57 @@
+"""What one editor learns on one benchmark's training cases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import editor as editing
+from pipeline import editors, models
+from pipeline.config import Params, build, pick, project_root
+from pipeline.records import hash_cases, read_cases
+from pipeline.storage import hash_file, hash_folder, write_json
+from pipeline.tables import write_frame
+from stages import bench_folder, start, use_threads
+
+CURVE = ("step", "seconds", "loss", "loss_edit", "loss_loc", "val_loss", "val_success")
+
+
+def fit(params: Params, run: str) -> None:
+    """data/S/B/editors/A/: what the editor learned, what it tells the report, and its curve."""
+    use_threads(params)
+    item = pick(params, f"runs.{run}")
+    bench, alg = item["bench"], item["alg"]
+    module = editors.load(alg)
+    editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))
+    folder = bench_folder(params, bench)
+    cases = read_cases(folder / "labelled" / "cases.parquet", "train")
+    base_hash = hash_folder(folder / "base")
+    material = editing.Material(
+        cases=cases,
+        seed=params["seed"],
+        checkpoints=_checkpoints(run, params, base_hash, hash_cases(cases)),
+    )
+    face = models.load(folder / "base")
+    curve = editor.fit(face, material)
+    editing.save(editor, folder / "editors" / alg, base_hash)
+    write_json(folder / "editors" / alg / "fit.json", editor.notes())
+    write_frame(folder / "editors" / alg / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
+
+
+def _checkpoints(run: str, params: Params, *inputs: str) -> Path:
+    """Where interrupted training resumes from, under a name that stands for all it depends on.
+
+    DVC empties a stage's outputs before the stage runs, and a queued experiment's folder goes with
+    it; so this lies outside both.
+    """
+    code = [hash_file(path) for path in sorted(Path("pipeline").rglob("*.py"))]
+    depends = [params["runs"][run], params["seed"], params["threads"], *inputs, *code]
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    return project_root() / ".errata" / "checkpoints" / f"{run}-{digest[:16]}"
+
+
+if __name__ == "__main__":
+    start(fit)

@@ -1,0 +1,70 @@
+"""Numbers, tables and the MLflow runs of every run that the record names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import composition, reporting, results, tracking
+from pipeline.config import Params
+from pipeline.metrics import plain
+from pipeline.storage import write_json
+from stages import bench_folder, start
+
+
+def report(params: Params) -> None:
+    """reports/S/STUDY/: metrics of each run, tables, figures, examples; one MLflow run each."""
+    root = Path()
+    folder = results.report_folder(root, params)
+    found = results.collect(root, params)
+    for result in found:
+        write_json(folder / "metrics" / f"{result.run}.json", plain(result.metrics))
+    reporting.write_report(_request(root, params, found), folder)
+    tracking.log(found)
+
+
+def _request(root: Path, params: Params, found: list[results.Result]) -> reporting.Request:
+    differences = composition.record_differences(root)
+    skipped = params["skipped"]
+    return reporting.Request(
+        suite=params["suite"],
+        study=params["study"],
+        seed=params["seed"],
+        benches=tuple(_bench(params, bench) for bench in params["benches"]),
+        runs=tuple(_run(root, params, result) for result in found),
+        skipped=tuple(
+            reporting.Skipped(bench=pair["bench"], alg=pair["alg"], reason=pair["reason"])
+            for pair in skipped
+        ),
+        differences=tuple(
+            reporting.Difference(setting=path, default=usual, value=value)
+            for path, value, usual in differences
+        ),
+    )
+
+
+def _bench(params: Params, bench: str) -> reporting.Bench:
+    folder = bench_folder(params, bench)
+    return reporting.Bench(
+        name=bench,
+        base=folder / "base.json",
+        card=folder / "prepared" / "card.json",
+        audit=folder / "labelled" / "audit.json",
+        paper=params["benches"][bench]["paper"],
+    )
+
+
+def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:
+    notes = bench_folder(params, result.bench) / "editors" / result.alg / "fit.json"
+    return reporting.Run(
+        name=result.run,
+        bench=result.bench,
+        alg=result.alg,
+        folder=result.outcomes.parent,
+        metrics=results.report_folder(root, params) / "metrics" / f"{result.run}.json",
+        curve=result.curve,
+        fit=notes if notes.is_file() else None,
+    )
+
+
+if __name__ == "__main__":
+    start(report)

@@ -1,0 +1,150 @@
+"""The house's order: which way imports run, what stages declare, and how long code gets."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from imports import ROOT, closure, file_of, imports, modules
+
+from pipeline.config import read_params
+
+# From the bottom up: a module imports from earlier lines only, or from its own package.
+LAYERS = (
+    "errors",
+    "storage progress",
+    "config records tables names wordings",
+    "wordings_people",
+    "world",
+    "passages patch models",
+    "tasks measures normaliser checkpoints",
+    "editor gradients",
+    "metalearn",
+    "editors",
+    "train_base labels audit scoring",
+    "protocols",
+    # Tables to numbers, without torch.
+    "bootstrap",
+    "percase",
+    "metrics",
+    "results composition",
+    "reporting tracking",
+    "readme settings",
+    "cli",
+    "__main__",
+)
+RANKS = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
+WITHOUT_TORCH = ("metrics", "reporting", "composition", "config", "results", "tracking", "readme")
+MOST_LINES, MOST_FUNCTION_LINES = 300, 50
+
+LIBRARY = [module for module in modules("pipeline") if module != "pipeline"]
+
+
+def part(module: str) -> str:
+    """The name of a module, or of the package that it lies in, below `pipeline`."""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_imports_run_one_way(module: str) -> None:
+    assert part(module) in RANKS, f"give {part(module)} a place in LAYERS"
+    for other in imports(module):
+        assert not other.startswith("stages"), f"{module} imports {other}"
+        if other.startswith("pipeline.") and part(other) != part(module):
+            assert RANKS[part(other)] < RANKS[part(module)], f"{module} imports {other}"
+
+
+def test_editors_never_import_each_other() -> None:
+    editors = [module for module in LIBRARY if module.startswith("pipeline.editors.")]
+    for module in editors:
+        assert not set(editors) & (closure([module]) - {module})
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_tables_and_reports_need_no_torch(name: str) -> None:
+    loaded = closure(module for module in LIBRARY if part(module) == name)
+    assert not {"torch", "transformers"} & loaded
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    assert [m for m in LIBRARY if "mlflow" in imports(m)] == ["pipeline.tracking"]
+
+
+def stages() -> dict[str, set[str]]:
+    """Each stage of the graph as DVC resolves it, with the paths that it depends on."""
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        return {
+            stage.addressing: {dep.def_path for dep in stage.deps} for stage in repo.index.stages
+        }
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, set[str]]:
+    return stages()
+
+
+def needed(stage: str) -> set[str]:
+    """The files of all modules that a stage loads."""
+    name, _, item = stage.partition("@")
+    roots = ["stages", f"stages.{name}"]
+    if name == "prepare":
+        roots.append(f"pipeline.tasks.{item}")
+    elif name in ("fit", "evaluate"):
+        alg = read_params(ROOT / "params.yaml")["runs"][item]["alg"]
+        roots.append(f"pipeline.editors.{alg}")
+    ours = {m for m in closure(roots) if m.split(".")[0] in ("pipeline", "stages")}
+    return {file_of(module) for module in ours - {"pipeline"}}
+
+
+def covers(path: str, file: str) -> bool:
+    """Whether a dependency is this file or a folder around it."""
+    return file == path or file.startswith(f"{path}/")
+
+
+def test_every_stage_declares_every_module_that_it_loads(declared: dict[str, set[str]]) -> None:
+    missing = {
+        stage: lacking
+        for stage, paths in declared.items()
+        if (lacking := {f for f in needed(stage) if not any(covers(p, f) for p in paths)})
+    }
+    assert not missing
+
+
+def test_no_stage_declares_a_module_that_it_never_loads(declared: dict[str, set[str]]) -> None:
+    """Of stages with several items: that none of them loads."""
+    paths, files = defaultdict(set), defaultdict(set)
+    for stage, deps in declared.items():
+        name = stage.partition("@")[0]
+        paths[name] |= {dep for dep in deps if re.match(r"(pipeline|stages)/", dep)}
+        files[name] |= needed(stage)
+    idle = {
+        name: extra
+        for name, some in paths.items()
+        if (extra := {p for p in some if not any(covers(p, f) for f in files[name])})
+    }
+    assert not idle
+
+
+def test_the_package_itself_is_only_a_name() -> None:
+    """So that no stage needs to declare it."""
+    (node,) = ast.parse((ROOT / "pipeline" / "__init__.py").read_text()).body
+    assert isinstance(node, ast.Expr)
+
+
+def python_files() -> list[Path]:
+    return [ROOT / file_of(m) for package in ("pipeline", "stages") for m in modules(package)]
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_comes_in_small_pieces(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < MOST_FUNCTION_LINES, node.name

@@ -1,0 +1,169 @@
+"""Composing the record: what stands in it, what is refused, and how it differs from the default."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import settings
+from pipeline.cli import main
+from pipeline.composition import compose, derive, parse, record_differences, write_record
+from pipeline.config import RECORD, read_params
+from pipeline.errors import SettingsError
+
+ROOT = Path(__file__).parents[1]
+SUITES = sorted(path.stem for path in (ROOT / "conf" / "suite").glob("*.yaml"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    write_record(tmp_path, compose(tmp_path))
+    return tmp_path
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    """The least that the derived keys are derived from."""
+    return {
+        "suite": "sample",
+        "raw": None,
+        "world": {"facts": 200},
+        "algs": ["mend", "rome"],
+        "benches": {
+            "zsre": {"base": {"kind": "seq2seq"}},
+            "counterfact": {"base": {"kind": "causal"}},
+        },
+        "editors": {"mend": {"rank": 4, "outer": {"lr": 1, "steps": 9}}, "rome": {"layer": 1}},
+        "traits": {
+            "mend": {"learns": True, "edits": ["seq2seq", "causal"]},
+            "rome": {"learns": False, "edits": ["causal"]},
+        },
+        "overrides": {},
+    } | changes
+
+
+def test_the_committed_record_is_the_default_composition() -> None:
+    assert (ROOT / RECORD).read_text() == compose(ROOT), "compose it again: errata params"
+    assert record_differences(ROOT) == []
+
+
+def test_dvc_composes_the_same_bytes(tmp_path: Path) -> None:
+    from dvc.utils.hydra import compose_and_dump
+
+    out = tmp_path / RECORD
+    overrides = ["alg=mend", "seed=3"]
+    plugins = str(ROOT / "conf" / "plugins")
+    compose_and_dump(str(out), str(ROOT / "conf"), None, "config", plugins, overrides)
+    assert out.read_text() == compose(ROOT, overrides)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_composes_to_settings_that_the_library_knows(
+    suite: str, tmp_path: Path
+) -> None:
+    raw = [f"raw={tmp_path}"] if suite == "local" else []
+    settings.check(parse(compose(ROOT, [f"suite={suite}", *raw])))
+
+
+def test_runs_hold_the_pairs_that_apply_and_skipped_the_others() -> None:
+    derived = derive(values())
+    assert list(derived["runs"]) == ["zsre-mend", "counterfact-mend", "counterfact-rome"]
+    assert [pair["run"] for pair in derived["skipped"]] == ["zsre-rome"]
+    assert "seq2seq" in derived["skipped"][0]["reason"]
+    assert list(derived["fits"]) == ["zsre-mend", "counterfact-mend"]
+    assert derived["runs"]["counterfact-rome"]["editor"] == "pipeline/editors/rome.py"
+    assert derived["runs"]["zsre-mend"]["editor"] == "data/sample/zsre/editors/mend"
+
+
+def test_overrides_reach_one_benchmark_and_keep_the_rest() -> None:
+    runs = derive(values(overrides={"mend": {"zsre": {"outer": {"lr": 2}}}}))["runs"]
+    assert runs["zsre-mend"]["settings"] == {"rank": 4, "outer": {"lr": 2, "steps": 9}}
+    assert runs["counterfact-mend"]["settings"] == {"rank": 4, "outer": {"lr": 1, "steps": 9}}
+
+
+def test_no_editors_give_no_runs() -> None:
+    derived = derive(values(algs=[]))
+    assert derived["runs"] == derived["fits"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"algs": ["mnd"]}, "an editor in algs; found 'mnd'. Did you mean 'mend'"),
+        ({"algs": "mend"}, "algs to be a list.*alg=mend"),
+        ({"overrides": {"mnd": {}}}, "an editor in overrides"),
+        ({"overrides": {"mend": {"zrse": {}}}}, "a benchmark in overrides.mend.*'zsre'"),
+        ({"overrides": {"mend": {"zsre": {"rnak": 1}}}}, r"overrides\.mend\.zsre.*'rank'"),
+        ({"raw": "/somewhere"}, "no folder of raw data.*suite=local"),
+        ({"world": None}, "raw to be the folder.*-S raw=/path"),
+        ({"world": None, "raw": "/no/such/folder"}, "a folder.*/no/such/folder"),
+    ],
+)
+def test_derive_refuses_by_name(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected):
+        derive(values(**changes))
+
+
+def test_a_relative_folder_is_refused_when_queued_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raw").mkdir()
+    monkeypatch.chdir(tmp_path)
+    relative = values(world=None, raw="raw")
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run"])
+    assert derive(relative)["source"] == "raw"
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", "--queue"])
+    with pytest.raises(SettingsError, match=f"raw=raw.*{tmp_path}/raw"):
+        derive(relative)
+    assert derive(values(world=None, raw=str(tmp_path)))["source"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("alg=mnd", "a known alg; found 'mnd'. Did you mean 'mend'"),
+        ("suite=smaple", "a known suite; found 'smaple'. Did you mean 'sample'"),
+        ("study=mian", "a known study; found 'mian'. Did you mean 'main'"),
+        ("alg=ft,mend", "one alg.*dvc exp run -S alg=ft,mend --queue"),
+        ("editors.mend.rnak=1", "no 'rnak' in editors.mend. Did you mean 'rank'"),
+        ("editors.mend.rank=many", r"runs\.\S+rank to be a whole number|editors\.mend\.rank to be"),
+        ("seed", "settings that compose"),
+    ],
+)
+def test_the_command_line_refuses_by_name(
+    override: str, expected: str, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = (project / RECORD).read_text()
+    assert main(["params", "--root", str(project), override]) == 1
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("SettingsError: expected ")
+    assert re.search(expected, message), message
+    assert (project / RECORD).read_text() == before
+
+
+def test_differences_name_each_change_once(project: Path) -> None:
+    write_record(project, compose(project, ["alg=mend", "editors.mend.rank=7"]))
+    found = record_differences(project)
+    assert sorted(path for path, _, _ in found) == ["algs", "editors.mend.rank"]
+    assert ("algs", ["mend"], ["ft", "mend"]) in found
+
+
+def test_a_hand_edit_of_a_derived_key_is_seen(project: Path) -> None:
+    rank = read_params(project / RECORD)["runs"]["zsre-mend"]["settings"]["rank"]
+    text = (project / RECORD).read_text()
+    place = text.index(f"rank: {rank}", text.index("zsre-mend:"))
+    (project / RECORD).write_text(text[:place] + "rank: 3" + text[place + len(f"rank: {rank}") :])
+    assert record_differences(project) == [("runs.zsre-mend.settings.rank", 3, rank)]
+
+
+def test_check_passes_on_the_default_and_names_what_differs(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["check", "--root", str(project)]) == 0
+    assert main(["params", "--root", str(project), "seed=5"]) == 0
+    assert main(["check", "--root", str(project)]) == 1
+    assert "seed: 5, not 0" in caplog.text

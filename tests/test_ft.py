@@ -1,0 +1,93 @@
+"""FT against torch's own RMSprop on the weights, and its choice of a rate."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from cases import make_cases
+from conftest import make_face, pairs_for
+from transformers.pytorch_utils import Conv1D
+
+from pipeline.editor import Material
+from pipeline.editors import ft
+from pipeline.measures import exact, nll
+from pipeline.models import Face, face_of
+from pipeline.patch import linear_map
+
+
+def by_torch(face: Face, pair: tuple[str, str], rate: float, limit: int) -> tuple[Face, int]:
+    """Fine-tune a copy's weights, the straightforward way."""
+    twin = face_of(copy.deepcopy(face.model), face.tokenizer)
+    weights = [linear_map(twin.model, s).get_parameter("weight") for s in twin.sites()]
+    for weight in weights:
+        weight.requires_grad_()
+    optimizer = torch.optim.RMSprop(weights, lr=rate)
+    batch = twin.encode([pair])
+    for step in range(limit + 1):
+        logits = twin.logits(batch)
+        if exact(logits, batch).item() or step == limit:
+            return twin, step
+        optimizer.zero_grad()
+        nll(logits, batch).sum().backward()
+        optimizer.step()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("architecture", "limit"), [("gpt2", 12), ("bart", 60), ("bert", 12)])
+def test_every_row_is_rmsprop_on_its_own_weights(architecture: str, limit: int) -> None:
+    face = make_face(architecture)
+    face.model.double()
+    editor = ft.Editor(ft.Config(rate=3e-3, steps=limit))
+    requests = [case.request() for case in make_cases(face, 4)]
+    edits = editor.edit(face, requests)
+    assert len(set(edits.steps)) > 1  # rows must leave at different times for this to say much
+    for row, pair in enumerate(pairs_for(face)):
+        twin, steps = by_torch(face, pair, 3e-3, limit)
+        assert edits.steps[row] == steps
+        assert edits.stopped_early[row] == bool(exact(*_last(twin, pair)).item())
+        for site, update in edits.patch.updates.items():
+            before, after = linear_map(face.model, site), linear_map(twin.model, site)
+            moved = after.get_parameter("weight").detach() - before.get_parameter("weight")
+            moved = moved.T if isinstance(before, Conv1D) else moved
+            torch.testing.assert_close(update.dense_ROI()[row], moved, atol=1e-7, rtol=1e-5)
+
+
+def _last(twin: Face, pair: tuple[str, str]) -> tuple[torch.Tensor, object]:
+    batch = twin.encode([pair])
+    return twin.logits(batch), batch
+
+
+def test_the_smallest_rate_that_reaches_enough_is_chosen() -> None:
+    face = make_face("gpt2")
+    rates = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    editor = ft.Editor(ft.Config(rates=rates, tries=4, steps=20, reach=1.0))
+    editor.fit(face, Material(cases=make_cases(face, 4), seed=0))
+    requests = [case.request() for case in make_cases(face, 4)]
+    shares = []
+    for rate in rates:
+        stopped = ft.Editor(ft.Config(rate=rate, steps=20)).edit(face, requests).stopped_early
+        shares.append(sum(stopped) / 4)
+    assert editor.rate == next(rate for rate, share in zip(rates, shares, strict=True) if share == 1)
+    assert editor.notes()["reached_by_rate"][f"{editor.rate:g}"] == 1.0
+
+
+def test_without_enough_reach_the_furthest_rate_is_taken_and_shown() -> None:
+    face = make_face("gpt2")
+    editor = ft.Editor(ft.Config(rates=(1e-9, 1e-8), tries=4, steps=2))
+    editor.fit(face, Material(cases=make_cases(face, 4), seed=0))
+    assert editor.rate in (1e-9, 1e-8)
+    assert max(editor.notes()["reached_by_rate"].values()) < 0.95
+
+
+def test_batches_of_rows_change_nothing() -> None:
+    face = make_face("bart")
+    requests = [case.request() for case in make_cases(face, 5)]
+    one = ft.Editor(ft.Config(rate=1e-3, steps=5, rows=2)).edit(face, requests)
+    two = ft.Editor(ft.Config(rate=1e-3, steps=5, rows=5)).edit(face, requests)
+    assert one.steps == two.steps
+    for site, update in one.patch.updates.items():
+        torch.testing.assert_close(
+            update.dense_ROI(), two.patch.updates[site].dense_ROI(), atol=1e-4, rtol=1e-2
+        )

@@ -1,0 +1,126 @@
+"""The outer loop: resumes to the same bits, draws by seed alone, ends with its best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from cases import make_cases
+from conftest import make_face
+
+from pipeline import metalearn
+from pipeline.editor import Material
+from pipeline.editors import mend
+from pipeline.models import Face
+from pipeline.patch import applied
+
+OUTER = metalearn.Config(
+    steps=8, batch=2, lr=1e-3, lr_alpha=1e-3, decay=True, heldout=2, validate_every=2, warm_up=4
+)
+
+
+def learner(face: Face) -> mend.Mend:
+    return mend.Mend(face, mend.Config(rank=4, alpha=1e-2), seed=0)
+
+
+class Stop(Exception):
+    """The run is cut off here."""
+
+
+def test_interrupted_training_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = make_face("gpt2")
+    cases = make_cases(face, 12)
+    whole = learner(face)
+    curve = metalearn.train(face, whole, Material(cases=cases, seed=3), OUTER)
+
+    learn, calls = metalearn._learn, []
+
+    def cut(*arguments: object) -> tuple[float, float]:
+        calls.append(1)
+        if len(calls) == 6:
+            raise Stop
+        return learn(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(metalearn, "_learn", cut)
+    kept = Material(cases=cases, seed=3, checkpoints=tmp_path)
+    with pytest.raises(Stop):
+        metalearn.train(face, learner(face), kept, OUTER)
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    resumed = learner(face)
+    again = metalearn.train(face, resumed, kept, OUTER)
+
+    assert len(calls) == 6 + 4  # steps 5 to 8 after the checkpoint at 4
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in curve]
+    assert timeless == [{k: v for k, v in row.items() if k != "seconds"} for row in again]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreadable_checkpoint_starts_over(tmp_path: Path) -> None:
+    face = make_face("gpt2")
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
+    material = Material(cases=make_cases(face, 12), seed=3, checkpoints=tmp_path)
+    assert len(metalearn.train(face, learner(face), material, OUTER)) == 4
+
+
+def test_every_parameter_learns() -> None:
+    face = make_face("gpt2")
+    trained = learner(face)
+    before = {name: value.clone() for name, value in trained.named_parameters()}
+    config = metalearn.Config(
+        steps=4, batch=4, lr=1e-2, lr_alpha=1e-2, heldout=2, validate_every=4, warm_up=4
+    )
+    metalearn.train(face, trained, Material(cases=make_cases(face, 12), seed=0), config)
+    for name, value in trained.named_parameters():
+        assert not torch.equal(value, before[name]), f"{name} did not move"
+
+
+def test_draws_depend_on_seed_epoch_and_case_only() -> None:
+    face = make_face("gpt2")
+    cases = make_cases(face, 6)
+    one = metalearn.draw(face, cases, seed=1, epoch=2)
+    torch.manual_seed(99)
+    two = metalearn.draw(face, cases, seed=1, epoch=2)
+    assert torch.equal(one.bystanders.label_N, two.bystanders.label_N)
+    epochs = [metalearn.draw(face, cases, seed=1, epoch=e).bystanders for e in range(6)]
+    assert len({tuple(batch.label_N.tolist()) for batch in epochs}) > 1
+
+
+def test_held_out_cases_are_never_trained_on() -> None:
+    face = make_face("gpt2")
+    taught, kept = metalearn._hold_out(make_cases(face, 12), 2, seed=0)
+    assert len(kept) == 2
+    assert not {case.id for case in taught} & {case.id for case in kept}
+    config = metalearn.Config(steps=50, batch=2)
+    seen = {case.id for _, _, part in metalearn._steps(taught, config, 0, 0) for case in part}
+    assert seen == {case.id for case in taught}
+
+
+def test_losses_are_the_papers_by_hand() -> None:
+    """L = c_edit L_e + L_loc on one frozen draw, against the formula in plain torch."""
+    face = make_face("gpt2")
+    cases = make_cases(face, 2)
+    model = learner(face)
+    drawn = metalearn.draw(face, cases, seed=0, epoch=0)
+    model.observe(face, drawn.edits)
+    model.eval()
+    config = metalearn.Config(c_edit=0.1)
+    found = metalearn.validate(face, model, [drawn], config)
+    p = torch.log_softmax(face.logits(drawn.bystanders), -1)
+    with applied(face.model, model.patch(face, drawn.edits).detach()):
+        edited = torch.log_softmax(face.logits(drawn.rephrases), -1)
+        q = torch.log_softmax(face.logits(drawn.bystanders), -1)
+    total = 0.0
+    for row in range(2):
+        own = drawn.rephrases.row_N == row
+        labels = drawn.rephrases.label_N[own]
+        total += -0.1 * edited[own].gather(1, labels[:, None]).mean().item()
+        loc = drawn.bystanders.row_N == row
+        total += torch.nn.functional.kl_div(
+            q[loc], p[loc], log_target=True, reduction="batchmean"
+        ).item()
+    assert found["val_loss"] == pytest.approx(total / 2, rel=1e-5)

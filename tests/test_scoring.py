@@ -1,0 +1,134 @@
+"""Outcome rows: batched rows equal one case at a time; measures by hand on chosen logits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import make_cases
+from conftest import make_face, pairs_for
+
+from pipeline import measures, protocols, scoring
+from pipeline.editors import ft, mend
+from pipeline.models import Batch, Face
+from pipeline.patch import Dense, Patch, linear_map, weight_OI
+from pipeline.records import Case
+
+CONFIG = scoring.Config(cases=8, rows=7)
+
+
+def mend_patch(face: Face, cases: list[Case]) -> Patch:
+    learner = mend.Mend(face, mend.Config(norm=False, alpha=0.3), 0).eval()
+    batch = face.encode([(case.prompt, case.target_new) for case in cases])
+    return learner.patch(face, batch).detach()
+
+
+def assert_rows_match(one: list[scoring.Row], two: list[scoring.Row]) -> None:
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(b[name], abs=1e-5, nan_ok=True), name
+            else:
+                assert value == b[name], name
+
+
+def test_32_edits_in_rows_equal_one_at_a_time(face: Face) -> None:
+    cases = make_cases(face, 32)
+    rows = scoring.score(face, cases, mend_patch(face, cases), CONFIG)
+    singles = []
+    for case in cases:
+        singles += scoring.score(face, [case], mend_patch(face, [case]), CONFIG)
+    assert_rows_match(rows, singles)
+
+
+def test_32_fine_tuned_edits_in_rows_equal_one_at_a_time() -> None:
+    """In float64, for RMSprop divides by gradients that are all rounding."""
+    face = make_face("gpt2")
+    face.model.double()
+    cases = make_cases(face, 32)
+    editor = ft.Editor(ft.Config(rate=1e-3, steps=10))
+    rows, _ = protocols.single(face, editor, cases, CONFIG)
+    singles, _ = protocols.single(face, editor, cases, scoring.Config(cases=1, rows=7))
+    assert_rows_match(rows.to_dict("records"), singles.to_dict("records"))  # type: ignore[arg-type]
+
+
+def test_no_edit_changes_nothing(face: Face) -> None:
+    cases = make_cases(face, 3)
+    for row in scoring.score(face, cases, Patch({}), CONFIG):
+        assert row["kl"] == 0
+        assert row["argmax_agree"] == 1
+        for name in ("tf_exact", "tf_token_acc", "nll_new", "nll_true", "gen_text"):
+            assert row[name] == row[f"pre_{name}"] or math.isnan(row[name])  # type: ignore[arg-type]
+
+
+def test_every_probe_of_every_case_has_its_row() -> None:
+    face = make_face("bart")
+    rows = scoring.score(face, make_cases(face, 2), Patch({}), CONFIG)
+    kinds = ["edit", "rephrase", "neighbour", "unrelated", "unrelated"]
+    assert [row["probe"] for row in rows] == kinds * 2
+    assert [row["case_id"] for row in rows] == ["case-0"] * 5 + ["case-1"] * 5
+    assert [row["index"] for row in rows] == [0, 0, 0, 0, 1] * 2
+
+
+def test_both_targets_are_weighed_where_there_are_two() -> None:
+    face = make_face("gpt2")
+    rows = scoring.score(face, make_cases(face, 1), Patch({}), CONFIG)
+    by_kind = {row["probe"]: row for row in rows}
+    pair = pairs_for(face)[0]
+    batch = face.encode([pair, (pair[0], pairs_for(face)[1][1])])
+    new, true = measures.nll(face.logits(batch), batch).tolist()
+    assert by_kind["edit"]["nll_new"] == pytest.approx(new, abs=1e-5)
+    assert by_kind["edit"]["nll_true"] == pytest.approx(true, abs=1e-5)
+    assert math.isnan(by_kind["unrelated"]["nll_new"])
+    assert by_kind["neighbour"]["nll_new"] > 0
+
+
+def test_a_broken_model_fails_and_is_called_collapsed() -> None:
+    face = make_face("gpt2")
+    shape = weight_OI(linear_map(face.model, face.sites()[0])).shape
+    broken = Patch({face.sites()[0]: Dense(torch.full((1, *shape), math.nan))})
+    config = scoring.Config(cases=8, rows=7, generate=False)
+    for row in scoring.score(face, make_cases(face, 1), broken, config):
+        assert row["collapsed"] is True
+        assert math.isnan(row["tf_exact"])
+        assert not math.isnan(row["pre_tf_exact"])
+
+
+def hand_batch(labels: list[int], rows: list[int]) -> Batch:
+    return Batch(
+        inputs={},
+        select_N=torch.arange(len(labels)),
+        label_N=torch.tensor(labels),
+        row_N=torch.tensor(rows),
+        rows=max(rows) + 1,
+    )
+
+
+def test_measures_by_hand() -> None:
+    # Row 0 has two tokens, row 1 has one; probabilities are powers of two.
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
+    q = torch.tensor([[0.25, 0.5, 0.25], [0.25, 0.25, 0.5], [0.25, 0.25, 0.5]])
+    batch = hand_batch([0, 2, 1], [0, 0, 1])
+    two = math.log(2)
+    assert measures.nll(p.log(), batch).tolist() == pytest.approx([two, 2 * two])
+    assert measures.token_accuracy(p.log(), batch).tolist() == [1, 0]
+    assert measures.exact(q.log(), batch).tolist() == [0, 0]
+    assert measures.token_accuracy(q.log(), batch).tolist() == [0.5, 0]
+    # KL of token 0: 0.5 ln 2 - 0.25 ln 2; of token 1: 0; of token 2: 0.5 ln 2 - 0.25 ln 2.
+    assert measures.kl(p.log(), q.log(), batch).tolist() == pytest.approx([two / 8, two / 4])
+    assert measures.agreement(p.log(), q.log(), batch).tolist() == [0.5, 0]
+
+
+def test_a_classifiers_logit_becomes_its_bernoulli() -> None:
+    before, after = torch.tensor([0.3]), torch.tensor([-1.1])
+    batch = hand_batch([1], [0])
+    pair = [torch.stack([torch.zeros(1), z], dim=1) for z in (before, after)]
+    p, q = torch.sigmoid(before), torch.sigmoid(after)
+    expected = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    torch.testing.assert_close(measures.kl(pair[0], pair[1], batch), expected)
+    torch.testing.assert_close(measures.nll(pair[0], batch), -p.log())
+    assert measures.exact(pair[0], batch).item() == 1
+    assert measures.exact(pair[1], batch).item() == 0
