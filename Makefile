@@ -2,11 +2,10 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
-export PYTHONHASHSEED := 0
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test check format readme
+.PHONY: help env repro test twice check format readme
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -25,6 +24,16 @@ repro: $(READY) ## data, models, editors, evaluation and report: whatever is not
 
 test: $(READY) ## every test
 	python -m pytest
+
+# The folder with the outcome tables of the record's suite and study.
+RESULTS = python -c 'from pipeline.config import read_params; p = read_params(); print("data", p["suite"], p["study"], sep="/")'
+
+twice: $(READY) ## run the graph twice and compare the outcome tables, byte for byte
+	dvc repro --force
+	@mkdir -p .errata
+	@folder=$$($(RESULTS)) && sha256sum "$$folder"/*/outcomes.parquet > .errata/first.sha256
+	dvc repro --force
+	sha256sum --check --strict .errata/first.sha256
 
 check: $(READY) ## format, lint and types
 	ruff format --check .

@@ -1,1 +1,1 @@
-"""Errata: change what a trained language model says about one thing, and measure what else changed."""
+"""Errata: change what a trained model says about one thing, and measure what else changed."""

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.errors import AuditError
-from pipeline.records import LABELS, Case
-from pipeline.tasks.drawing import normalise
+from pipeline.records import LABELS, Case, normalise
 
 SHOWN = 5  # offenders that an error names
 

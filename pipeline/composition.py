@@ -209,12 +209,6 @@ def _source(values: Mapping[str, Any]) -> str:
             found=repr(raw),
             remedy="Give an absolute path: dvc exp run -S suite=local -S raw=/path/to/data.",
         )
-    if not Path(raw).is_dir():
-        raise SettingsError(
-            expected="raw to be a folder",
-            found=f"no folder {raw}",
-            remedy="Give the folder with the published files, as an absolute path.",
-        )
     # A queued experiment works in a temporary copy of the project, where a relative path leads
     # nowhere; composing is the last moment at which the command line is known.
     if not Path(raw).is_absolute() and {"--queue", "--temp"} & set(sys.argv):
@@ -222,6 +216,12 @@ def _source(values: Mapping[str, Any]) -> str:
             expected="raw to be an absolute path in a queued experiment",
             found=f"raw={raw}",
             remedy=f"Give {Path(raw).resolve()}: queued experiments work in a temporary folder.",
+        )
+    if not Path(raw).is_dir():
+        raise SettingsError(
+            expected="raw to be a folder",
+            found=f"no folder {raw}",
+            remedy="Give the folder with the published files, as an absolute path.",
         )
     return raw
 

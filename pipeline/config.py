@@ -10,6 +10,7 @@ import dataclasses
 import os
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -34,6 +35,39 @@ def project_root() -> Path:
     DVC sets DVC_ROOT for every stage; of a queued one it is the folder it was queued from.
     """
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """The root of a record. What lies deeper is checked by the code that it configures."""
+
+    record: str
+    suite: str
+    study: str
+    raw: str | None
+    seed: int
+    threads: int
+    algs: tuple[str, ...]
+    world: dict[str, Any] | None
+    benches: dict[str, Any]
+    editors: dict[str, Any]
+    overrides: dict[str, Any]
+    traits: dict[str, Any]
+    evaluate: dict[str, Any]
+    source: str
+    runs: dict[str, Any]
+    fits: dict[str, Any]
+    skipped: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for a number of threads that there cannot be."""
+        if self.threads < 1:
+            raise _wrong("params.threads", "at least 1", self.threads)
+
+
+def check_root(params: Mapping[str, Any]) -> None:
+    """Raises SettingsError when a setting at the root is unknown, missing or of the wrong type."""
+    build(Root, params, "params")
 
 
 def read_params(path: Path = Path(RECORD)) -> Params:

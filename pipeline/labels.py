@@ -205,7 +205,9 @@ def _keep_right(desk: _Desk, cases: Sequence[Case]) -> list[Case]:
         desk.notes["probes_right"] = sum(p in right for p in ordered)
     kept = []
     for case in cases:
-        parts = {kind: tuple(p for p in getattr(case, kind) if p in right) for kind in kinds}
+        parts: dict[str, Any] = {
+            kind: tuple(p for p in getattr(case, kind) if p in right) for kind in kinds
+        }
         if case.unrelated and not parts["unrelated"]:
             desk.notes["cases_without_right_probe"] += 1
             continue

@@ -15,7 +15,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from pipeline import checkpoints
 from pipeline.editor import Material
+from pipeline.errors import EditorError
 from pipeline.measures import exact, kl, nll
 from pipeline.models import Batch, Face
 from pipeline.patch import Patch, applied
@@ -45,6 +46,8 @@ class Config:
         heldout: training cases kept aside for early stopping.
         validate_every, patience: steps between validations, and without a new best before the end.
         warm_up: training cases whose statistics are taken before the first step.
+        any_wording: edit with a wording drawn anew each time, not with the case's own prompt: more
+            data from few cases. The paper does not.
     """
 
     steps: int = 500_000
@@ -58,6 +61,7 @@ class Config:
     validate_every: int = 5_000
     patience: int = 20_000
     warm_up: int = 100
+    any_wording: bool = False
 
 
 class Learner(nn.Module):
@@ -76,6 +80,20 @@ class Learner(nn.Module):
         """Edit each row, differentiably in this module's parameters."""
 
 
+Row = dict[str, float]  # of the learning curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands; plain values, so that a checkpoint can hold it as JSON."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf  # the lowest validation loss so far
+    best_step: int = 0
+    curve: Sequence[Row] = ()
+
+
 @dataclass(frozen=True)
 class Draw:
     """A batch of cases with what was drawn for each: the edit, another wording, a bystander."""
@@ -85,52 +103,67 @@ class Draw:
     bystanders: Batch
 
 
-def train(
-    face: Face, learner: Learner, material: Material, config: Config
-) -> list[dict[str, float]]:
+def train(face: Face, learner: Learner, material: Material, config: Config) -> list[Row]:
     """Train `learner` in place; it ends as the best it was on the held-out training cases.
 
     Returns:
         The curve: step, seconds, loss, loss_edit, loss_loc (means since the last row), val_loss,
         val_success.
+
+    Raises:
+        EditorError: the loss was never finite.
     """
     taught, kept = _hold_out(material.cases, config.heldout, material.seed)
     frozen = [draw(face, part, material.seed, epoch=-1) for part in _chunks(kept, 50)]
-    optimizer = torch.optim.Adam(learner.groups(config))
+    optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)
-    at, best = {"step": 0, "best": math.inf, "best_step": 0, "seconds": 0.0, "curve": []}, {}
+    at = Progress()
+    best: dict[str, Tensor] = {}
     if found := store.load():
-        at, best = found
+        at, best = Progress(**found[0]), found[1]
     else:
         for part in _chunks(taught[: config.warm_up], config.batch):
             learner.observe(face, draw(face, part, material.seed, epoch=-2).edits)
-    began, losses = time.monotonic() - at["seconds"], []
-    for step, epoch, cases in bar(_steps(taught, config, material.seed, at["step"]), "fit"):
+    began, losses = time.monotonic() - at.seconds, []
+    for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
         _set_rates(optimizer, config, step)
-        losses.append(_learn(face, learner, optimizer, draw(face, cases, material.seed, epoch), config))
+        drawn = draw(face, cases, material.seed, epoch, any_wording=config.any_wording)
+        losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue
         row = validate(face, learner, frozen, config)
-        row |= {"step": step + 1, "seconds": time.monotonic() - began, **_means(losses)}
+        row |= {"step": step + 1, "seconds": time.monotonic() - began, **_means(losses, config)}
         losses = []
-        at = at | {"step": step + 1, "seconds": row["seconds"], "curve": [*at["curve"], row]}
-        if row["val_loss"] < at["best"]:
-            at, best = at | {"best": row["val_loss"], "best_step": step + 1}, _copy(learner)
-        store.save(at, best)
-        if step + 1 - at["best_step"] >= config.patience:
+        at = replace(at, step=step + 1, seconds=row["seconds"], curve=[*at.curve, row])
+        if row["val_loss"] < at.best:
+            at, best = replace(at, best=row["val_loss"], best_step=step + 1), _copy(learner)
+        store.save(asdict(at), best)
+        if step + 1 - at.best_step >= config.patience:
             break
-    learner.load_state_dict(best)
     store.clear()
-    return list(at["curve"])
+    if not best:
+        raise EditorError(
+            expected="a finite validation loss in training",
+            found=f"none in {at.step} steps",
+            remedy="Lower the editor's `lr` or `c_edit`.",
+        )
+    learner.load_state_dict(best)
+    return list(at.curve)
 
 
-def draw(face: Face, cases: Sequence[Case], seed: int, epoch: int) -> Draw:
+def draw(
+    face: Face, cases: Sequence[Case], seed: int, epoch: int, *, any_wording: bool = False
+) -> Draw:
     """Choose each case's other wording and bystander, by seed, epoch and case id alone."""
     edits, rephrases, bystanders = [], [], []
     for case in cases:
         choice = random.Random(f"{seed}/{epoch}/{case.id}")
-        edits.append((case.prompt, case.target_new))
-        rephrases.append((choice.choice(case.rephrases or (case.prompt,)), case.target_new))
+        prompt = case.prompt
+        others: Sequence[str] = case.rephrases or (case.prompt,)
+        if any_wording and case.rephrases:
+            prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
+        edits.append((prompt, case.target_new))
+        rephrases.append((choice.choice(others), case.target_new))
         bystander = choice.choice(case.unrelated)
         bystanders.append((bystander.prompt, bystander.target))
     return Draw(face.encode(edits), face.encode(rephrases), face.encode(bystanders))
@@ -156,9 +189,7 @@ def _learn(
 
 
 @torch.no_grad()
-def validate(
-    face: Face, learner: Learner, frozen: Sequence[Draw], config: Config
-) -> dict[str, float]:
+def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Config) -> Row:
     """Mean loss c_edit L_e + L_loc and edit success on another wording, over frozen draws."""
     learner.eval()
     losses, successes = [], []
@@ -202,10 +233,10 @@ def _set_rates(optimizer: torch.optim.Optimizer, config: Config, step: int) -> N
         group["lr"] = group["initial_lr"] * factor
 
 
-def _means(losses: Sequence[tuple[float, float]]) -> dict[str, float]:
+def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
     edit = sum(pair[0] for pair in losses) / len(losses)
     loc = sum(pair[1] for pair in losses) / len(losses)
-    return {"loss_edit": edit, "loss_loc": loc}
+    return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
 
 
 def _chunks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:

@@ -33,9 +33,7 @@ class Normaliser(nn.Module):
             return
         x_ND = x_ND.double()
         mean_D = x_ND.mean(0)
-        self.merge(
-            torch.tensor(float(len(x_ND))), mean_D, ((x_ND - mean_D) ** 2).sum(0)
-        )
+        self.merge(torch.tensor(float(len(x_ND))), mean_D, ((x_ND - mean_D) ** 2).sum(0))
 
     @torch.no_grad()
     def merge(self, count: Tensor, mean_D: Tensor, squares_D: Tensor) -> None:

@@ -15,20 +15,15 @@ Shape suffixes:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.errors import DataError, EditorError, ModelError
-from pipeline.storage import write_aside
+from pipeline.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -214,52 +209,6 @@ def merge(model: nn.Module, patch: Patch) -> dict[str, float]:
     return lost
 
 
-def save(patch: Patch, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a patch as safetensors, whole or not at all."""
-    tensors: dict[str, Tensor] = {}
-    for site, update in patch.updates.items():
-        if isinstance(update, Factors):
-            tensors[f"{site}/left"] = update.left_RKO.detach().contiguous()
-            tensors[f"{site}/right"] = update.right_RKI.detach().contiguous()
-        else:
-            tensors[f"{site}/delta"] = update.delta_ROI.detach().contiguous()
-    header = {"format": "errata-patch-1", "user": json.dumps(dict(metadata or {}), sort_keys=True)}
-    write_aside(path, lambda part: save_file(tensors, str(part), metadata=header))
-
-
-def load(path: Path) -> tuple[Patch, dict[str, str]]:
-    """Read a patch and its metadata.
-
-    Raises:
-        DataError: the file is missing or corrupted.
-        EditorError: it is safetensors, but no patch.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            expected=f"a patch at {path}",
-            found=str(error),
-            remedy="The file is missing or corrupted: edit again, or restore it.",
-        ) from error
-    if header.get("format") != "errata-patch-1":
-        raise EditorError(
-            expected=f"{path} to be a patch of format errata-patch-1",
-            found=f"format {header.get('format')!r}",
-            remedy="Give a file that was saved as a patch.",
-        )
-    updates: dict[str, Update] = {}
-    for name, tensor in tensors.items():
-        site, part = name.rsplit("/", 1)
-        if part == "delta":
-            updates[site] = Dense(tensor)
-        elif part == "left":
-            updates[site] = Factors(tensor, tensors[f"{site}/right"])
-    return Patch(updates), json.loads(header["user"])
-
-
 def stack_rows(patches: Sequence[Patch]) -> Patch:
     """Put the edits of several patches one after another, as rows of one patch."""
     updates: dict[str, Update] = {}
@@ -293,7 +242,7 @@ def _map(patch: Patch, function: _TensorMap) -> Patch:
 
 
 def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
-    def check(gradient: Tensor) -> None:
+    def check(_gradient: Tensor) -> None:
         assert alive, f"backward through {site!r} ran after its edit was taken off"
 
     def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import RECORD, read_params
+from pipeline.composition import compose, parse
 from pipeline.errors import DataError
 from pipeline.reporting import readme_table
 from pipeline.results import report_folder
@@ -19,9 +19,9 @@ def with_table(text: str, table: str) -> str:
     Raises:
         DataError: the two markers are not there, once each and in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
+    before, _, rest = text.partition(BEGIN)
+    between, end, after = rest.partition(END)
+    if not end or BEGIN in between + after or END in after:
         raise DataError(
             expected=f"the lines {BEGIN} and {END} in README.md, once each",
             found="no such pair",
@@ -31,7 +31,9 @@ def with_table(text: str, table: str) -> str:
 
 
 def update(root: Path) -> bool:
-    """Write the table of the record's report into README.md; tell whether that changed it.
+    """Write the default suite's table into README.md; tell whether that changed it.
+
+    The record may be of another suite by now; the README stays with what `make repro` gives.
 
     Raises:
         DataError: README.md, its markers or the report are missing.
@@ -43,7 +45,8 @@ def update(root: Path) -> bool:
         raise DataError(
             expected="README.md", found=str(error), remedy="Run this in the project's folder."
         ) from error
-    new = with_table(text, readme_table(report_folder(root, read_params(root / RECORD))))
+    folder = report_folder(root, parse(compose(root)))
+    new = with_table(text, readme_table(folder))
     if new != text:
         write_aside(path, lambda part: part.write_text(new, encoding="utf-8"))
     return new != text

@@ -174,6 +174,11 @@ def hash_cases(cases: Sequence[Case]) -> str:
     return digest.hexdigest()
 
 
+def normalise(text: str) -> str:
+    """What two texts have in common when they differ in case and spaces alone."""
+    return " ".join(text.casefold().split())
+
+
 def with_split(case: Case, split: Split) -> Case:
     """The same case in another split."""
     return replace(case, split=split)
@@ -196,7 +201,7 @@ def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         )
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(
             expected=f"a whole parquet file at {path}",
             found=str(error),

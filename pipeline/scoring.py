@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline import measures
-from pipeline.models import Face, Written
+from pipeline.models import Batch, Face, Written
 from pipeline.patch import Patch, applied
 from pipeline.records import Case
 
@@ -78,7 +78,7 @@ def score(face: Face, cases: Sequence[Case], patch: Patch, config: Config) -> li
     asked = [question for number, case in enumerate(cases) for question in questions(case, number)]
     rows = [_identity(cases[question.case], question) for question in asked]
     joint = patch.rows == 1 < len(cases)
-    for part in _by_length(face, asked, config.rows):
+    for part in _by_length(asked, config.rows):
         edit_B = torch.tensor([0 if joint else asked[i].case for i in part], device=face.device)
         for place, measured in zip(part, _measure(face, asked, part, patch, edit_B), strict=True):
             rows[place] |= measured
@@ -99,7 +99,7 @@ def _identity(case: Case, asked: Asked) -> Row:
     }
 
 
-def _by_length(face: Face, asked: Sequence[Asked], size: int) -> Iterator[list[int]]:
+def _by_length(asked: Sequence[Asked], size: int) -> Iterator[list[int]]:
     """Batches of similar length: little padding."""
     lengths = [len(question.prompt) + len(question.target) for question in asked]
     order = sorted(range(len(asked)), key=lambda i: (lengths[i], i))
@@ -123,7 +123,8 @@ def _measure(
     found["kl"] = measures.kl(before_NV, after_NV, batch)
     found["argmax_agree"] = measures.agreement(before_NV, after_NV, batch)
     rival = _rivals(face, asked, part, patch, edit_B)
-    rows = [dict(zip(found, values, strict=True)) for values in zip(*map(_list, found.values()))]
+    columns = [_list(values) for values in found.values()]
+    rows = [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
     for place, row in zip(part, rows, strict=True):
         about_new = asked[place].kind in ("edit", "rephrase")
         own, other = ("nll_new", "nll_true") if about_new else ("nll_true", "nll_new")
@@ -133,7 +134,7 @@ def _measure(
     return rows
 
 
-_TEACHER_FORCED: dict[str, Callable[[Tensor, measures.Batch], Tensor]] = {
+_TEACHER_FORCED: dict[str, Callable[[Tensor, Batch], Tensor]] = {
     "tf_token_acc": measures.token_accuracy,
     "tf_exact": measures.exact,
     "nll": measures.nll,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import editors, labels, scoring, tasks, train_base, world
-from pipeline.config import Params, build
+from pipeline.config import Params, build, check_root
 
 
 def check(params: Params) -> None:
@@ -12,6 +12,7 @@ def check(params: Params) -> None:
     Raises:
         SettingsError: one is unknown, missing, of the wrong type or out of range.
     """
+    check_root(params)
     if params["world"] is not None:
         build(world.Config, params["world"], "world")
     for bench, settings in params["benches"].items():

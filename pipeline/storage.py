@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from pipeline.errors import DataError, StorageError
+
+_FAILURES = (OSError, SafetensorError)  # safetensors tells of a full disk in an error of its own
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -22,17 +28,57 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
+        _flush(part)
         part.replace(path)
-    except OSError as error:
-        raise StorageError(
-            expected=f"to write {path}",
-            found=str(error),
-            remedy="Free disk space or fix the folder's permissions; the old file is untouched.",
-        ) from error
+    except _FAILURES as error:
+        raise _not_written(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing there, or no folder to have it in
+            part.unlink()
+
+
+def write_folder_aside(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder beside `folder`, then put it in place.
+
+    Raises:
+        StorageError: the place is not writable or the disk is full; `folder` is as it was.
+    """
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove(part, old)
+        part.mkdir()
+        write(part)
+        for path in part.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        if folder.is_dir():  # a folder that holds something cannot be replaced in one step
+            folder.replace(old)
+        part.replace(folder)
+    except _FAILURES as error:
+        raise _not_written(folder, error) from error
+    finally:
+        if old.is_dir() and not folder.exists():
+            old.replace(folder)
+        _remove(part, old)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _not_written(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        expected=f"to write {path}",
+        found=str(error),
+        remedy="Free disk space or fix the folder's permissions; what was there is untouched.",
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

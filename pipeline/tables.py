@@ -20,7 +20,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """Read parquet. Raises DataError when the file is missing or truncated."""
     try:
         return pd.read_parquet(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(
             expected=f"a whole parquet file at {path}",
             found=str(error),

@@ -54,6 +54,8 @@ def log(results: Sequence[Result]) -> int | None:
     # server that is down is given up in seconds.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    for name in ("alembic", "mlflow.store.db.utils"):  # a line for each plugin and migration
+        logging.getLogger(name).setLevel(logging.WARNING)
     from alembic.util.exc import CommandError
     from filelock import FileLock
     from mlflow.exceptions import MlflowException
@@ -86,8 +88,6 @@ def _refuse_broken(uri: str) -> None:
 
 
 def _client() -> MlflowClient:
-    for name in ("alembic", "mlflow.store.db.utils"):  # a line for each of their migrations
-        logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=database())

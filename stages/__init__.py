@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import Params, read_params
+from pipeline.config import Params, check_root, read_params
 from pipeline.errors import ErrataError
 
 DATA = Path("data")
@@ -22,7 +22,9 @@ def start(stage: Callable[..., None]) -> None:
     """Run a stage on the record and the command line's words."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        stage(read_params(), *sys.argv[1:])
+        params = read_params()
+        check_root(params)
+        stage(params, *sys.argv[1:])
     except ErrataError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
@@ -32,9 +34,12 @@ def bench_folder(params: Params, bench: str) -> Path:
     return DATA / str(params["suite"]) / bench
 
 
-def use_threads(params: Params) -> None:
-    """Let torch use as many threads as the record says, and only algorithms that repeat."""
+def set_up_torch(params: Params) -> None:
+    """As many threads as the record says, only algorithms that repeat, and no bars in logs."""
     import torch
+    from transformers.utils import logging as transformers_logging
 
     torch.set_num_threads(params["threads"])
     torch.use_deterministic_algorithms(mode=True)
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()

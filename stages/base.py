@@ -8,13 +8,13 @@ from dataclasses import replace
 from pipeline import train_base
 from pipeline.config import Params, build, pick
 from pipeline.records import read_examples
-from pipeline.storage import write_json
-from stages import SAMPLER, bench_folder, start, use_threads
+from pipeline.storage import write_folder_aside, write_json
+from stages import SAMPLER, bench_folder, set_up_torch, start
 
 
 def base(params: Params, bench: str) -> None:
     """data/S/B/base/ (a Hugging Face folder) and data/S/B/base.json (its quality)."""
-    use_threads(params)
+    set_up_torch(params)
     where = f"benches.{bench}.base"
     config = build(train_base.Config, pick(params, where), where)
     folder = bench_folder(params, bench)
@@ -22,11 +22,11 @@ def base(params: Params, bench: str) -> None:
     began = time.monotonic()
     face, _ = train_base.make_base(examples, config, config.shape, params["seed"])
     seconds = time.monotonic() - began
-    train_base.save_base(face, folder / "base")
+    write_folder_aside(folder / "base", lambda part: train_base.save_base(face, part))
     if config.sampler is not None:
         small = replace(config, source=None)
         sampler, _ = train_base.make_base(examples, small, config.sampler, params["seed"])
-        train_base.save_base(sampler, folder / SAMPLER)
+        write_folder_aside(folder / SAMPLER, lambda part: train_base.save_base(sampler, part))
     found = {
         "bench": bench,
         "kind": config.kind,

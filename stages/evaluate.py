@@ -8,12 +8,12 @@ from pipeline.config import Params, build, pick
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
 from pipeline.tables import write_frame
-from stages import DATA, bench_folder, start, use_threads
+from stages import DATA, bench_folder, set_up_torch, start
 
 
 def evaluate(params: Params, run: str) -> None:
     """data/S/STUDY/B-A/: outcomes.parquet, one row per case and probe, and timings.parquet."""
-    use_threads(params)
+    set_up_torch(params)
     item = pick(params, f"runs.{run}")
     module = editors.load(item["alg"])
     editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))

@@ -14,14 +14,14 @@ from pipeline.config import Params, build, pick, project_root
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder, write_json
 from pipeline.tables import write_frame
-from stages import bench_folder, start, use_threads
+from stages import bench_folder, set_up_torch, start
 
 CURVE = ("step", "seconds", "loss", "loss_edit", "loss_loc", "val_loss", "val_success")
 
 
 def fit(params: Params, run: str) -> None:
     """data/S/B/editors/A/: what the editor learned, what it tells the report, and its curve."""
-    use_threads(params)
+    set_up_torch(params)
     item = pick(params, f"runs.{run}")
     bench, alg = item["bench"], item["alg"]
     module = editors.load(alg)
@@ -36,9 +36,10 @@ def fit(params: Params, run: str) -> None:
     )
     face = models.load(folder / "base")
     curve = editor.fit(face, material)
-    editing.save(editor, folder / "editors" / alg, base_hash)
-    write_json(folder / "editors" / alg / "fit.json", editor.notes())
-    write_frame(folder / "editors" / alg / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
+    learned = folder / "editors" / alg
+    editing.save(editor, learned, base_hash)
+    write_json(learned / "fit.json", editor.notes())
+    write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
 
 
 def _checkpoints(run: str, params: Params, *inputs: str) -> Path:

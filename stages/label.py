@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline import audit, labels, models
+from pipeline import audit, labels, models, tasks, world
 from pipeline.config import Params, build, pick
 from pipeline.records import read_cases, write_cases
 from pipeline.storage import write_json
-from stages import SAMPLER, bench_folder, start, use_threads
+from stages import SAMPLER, bench_folder, set_up_torch, start
 
 
 def label(params: Params, bench: str) -> None:
     """data/S/B/labelled/: cases.parquet with every target filled in, and audit.json."""
-    use_threads(params)
+    set_up_torch(params)
     where = f"benches.{bench}.label"
     config = build(labels.Config, pick(params, where), where)
     folder = bench_folder(params, bench)
@@ -19,6 +19,9 @@ def label(params: Params, bench: str) -> None:
     face = models.load(folder / "base")
     sampler = models.load(folder / SAMPLER) if (folder / SAMPLER).is_dir() else None
     cases, notes = labels.label(bench, prepared, face, sampler, config, params["seed"])
+    sample = build(world.Config, params["world"] or {}, "world")
+    source = tasks.open_source(params["suite"], params["raw"] or "", sample, params["seed"])
+    cases = [tasks.complete(bench, source, case, params["seed"]) for case in cases]
     found = audit.audit(bench, cases)
     write_cases(folder / "labelled" / "cases.parquet", cases)
     write_json(folder / "labelled" / "audit.json", {**found, "labels": notes})

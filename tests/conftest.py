@@ -24,7 +24,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from pipeline.models import Face, face_of
+from pipeline.models import Face, Tokenizer, face_of
 from pipeline.models.layouts import Kind
 from pipeline.models.scratch import Shape, make_tokenizer
 
@@ -116,10 +116,10 @@ _BUILDERS: dict[str, Callable[[int], PreTrainedModel]] = {
 }
 
 
-def make_face(architecture: str, seed: int = 0) -> Face:
+def make_face(architecture: str, seed: int = 0, tokenizer: Tokenizer | None = None) -> Face:
     """A tiny random model of that architecture, loud enough to respond to edits."""
     kind = KINDS.get(architecture, "causal")
-    tokenizer = make_tokenizer(kind, SENTENCES, SHAPE)
+    tokenizer = tokenizer or make_tokenizer(kind, SENTENCES, SHAPE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _BUILDERS[architecture](len(tokenizer))

@@ -212,7 +212,8 @@ def _run(root: Path, bench: str, alg: str, frame: pd.DataFrame) -> reporting.Run
     write_json(folder / "metrics.json", metrics.plain(metrics.summarise(frame, times)))
     tried = {"0.001": 0.97, "0.0003": 0.62}
     learns = not alg.startswith("ft")
-    notes = {"alpha": 0.01} if learns else {"rate": 0.001, "reached_by_rate": tried, "tries": 200}
+    chosen = {"rate": 0.001, "training_cases": 200, "share_reached_by_rate": tried}
+    notes = {"alpha": 0.01} if learns else chosen
     write_json(folder / "fit.json", notes)
     curve = pd.DataFrame(
         [

@@ -20,6 +20,7 @@ LAYERS = (
     "wordings_people",
     "world",
     "passages patch models",
+    "patch_file",
     "tasks measures normaliser checkpoints",
     "editor gradients",
     "metalearn",
@@ -92,7 +93,7 @@ def needed(stage: str) -> set[str]:
     """The files of all modules that a stage loads."""
     name, _, item = stage.partition("@")
     roots = ["stages", f"stages.{name}"]
-    if name == "prepare":
+    if name in ("prepare", "label"):
         roots.append(f"pipeline.tasks.{item}")
     elif name in ("fit", "evaluate"):
         alg = read_params(ROOT / "params.yaml")["runs"][item]["alg"]

@@ -111,7 +111,10 @@ def test_rows_equal_singles(fitted: Editor, subject: Face) -> None:
         assert single.steps == together.steps[row : row + 1]
         for site, delta in deltas(single.patch).items():
             torch.testing.assert_close(
-                delta[0], deltas(together.patch)[site][row], atol=atol, rtol=1e-2 if atol > 1e-5 else 1e-4
+                delta[0],
+                deltas(together.patch)[site][row],
+                atol=atol,
+                rtol=1e-2 if atol > 1e-5 else 1e-4,
             )
 
 

@@ -69,8 +69,22 @@ def test_the_smallest_rate_that_reaches_enough_is_chosen() -> None:
     for rate in rates:
         stopped = ft.Editor(ft.Config(rate=rate, steps=20)).edit(face, requests).stopped_early
         shares.append(sum(stopped) / 4)
-    assert editor.rate == next(rate for rate, share in zip(rates, shares, strict=True) if share == 1)
-    assert editor.notes()["reached_by_rate"][f"{editor.rate:g}"] == 1.0
+    assert editor.rate == next(
+        rate for rate, share in zip(rates, shares, strict=True) if share == 1
+    )
+    notes = editor.notes()
+    assert notes["share_reached_by_rate"][f"{editor.rate:g}"] == 1.0
+    assert notes["training_cases"] == 4
+    again = ft.Editor(ft.Config())
+    again.restore(face, {}, notes)
+    assert again.notes() == notes
+
+
+def test_a_given_rate_is_all_there_is_to_note() -> None:
+    face = make_face("gpt2")
+    editor = ft.Editor(ft.Config(rate=1e-3))
+    assert editor.fit(face, Material(cases=make_cases(face, 4), seed=0)) == []
+    assert editor.notes() == {"rate": 1e-3}
 
 
 def test_without_enough_reach_the_furthest_rate_is_taken_and_shown() -> None:
@@ -78,7 +92,7 @@ def test_without_enough_reach_the_furthest_rate_is_taken_and_shown() -> None:
     editor = ft.Editor(ft.Config(rates=(1e-9, 1e-8), tries=4, steps=2))
     editor.fit(face, Material(cases=make_cases(face, 4), seed=0))
     assert editor.rate in (1e-9, 1e-8)
-    assert max(editor.notes()["reached_by_rate"].values()) < 0.95
+    assert max(editor.notes()["share_reached_by_rate"].values()) < 0.95
 
 
 def test_batches_of_rows_change_nothing() -> None:

@@ -133,7 +133,7 @@ def test_a_setting_of_one_editor_reruns_that_editor_and_the_report(project: Proj
             "pipeline/editors/mend.py",
             {f"{stage}@{bench}-mend" for stage in ("fit", "evaluate") for bench in BENCHES},
         ),
-        ("pipeline/tasks/zsre.py", {"prepare@zsre"}),
+        ("pipeline/tasks/zsre.py", {"prepare@zsre", "label@zsre"}),
         ("pipeline/metrics.py", {"report"}),
         ("pipeline/cli.py", set()),
     ],
@@ -178,3 +178,16 @@ def test_dvc_shows_what_is_wrong_with_an_override(
 ) -> None:
     said = project.run("dvc", "exp", "run", "-S", "suite=tiny", "-S", override, succeeds=False)
     assert expected in said
+
+
+def test_stages_refuse_by_name_what_a_hand_edit_broke(project: Project) -> None:
+    said = project.run("python", "-m", "stages.fit", "zsre-mnd", succeeds=False)
+    assert "Did you mean 'zsre-mend'" in said
+    record = project.folder / "params.yaml"
+    text = record.read_text()
+    record.write_text(text.replace("rank: 4", "rank: four"))
+    said = project.run("python", "-m", "stages.fit", "zsre-mend", succeeds=False)
+    record.write_text(text)
+    assert said.strip().startswith(
+        "SettingsError: expected runs.zsre-mend.settings.rank to be a whole number; found 'four'"
+    )

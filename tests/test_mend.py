@@ -125,11 +125,11 @@ def test_identity_network_without_norm_is_one_gradient_step(face: Face) -> None:
         ({}, lambda m, n, sites: 2 * (2 * (m + n) * 8 + (m + n)) + 4 * (m + n) * sites),
         (
             {"transform": "u", "combine": False},
-            lambda m, n, sites: 2 * (2 * m * 8 + m) + 4 * m * sites,
+            lambda m, _n, sites: 2 * (2 * m * 8 + m) + 4 * m * sites,
         ),
         (
             {"transform": "delta", "combine": False},
-            lambda m, n, sites: 2 * (2 * n * 8 + n) + 4 * n * sites,
+            lambda _m, n, sites: 2 * (2 * n * 8 + n) + 4 * n * sites,
         ),
     ],
 )

@@ -12,6 +12,7 @@ from conftest import make_face
 from pipeline import metalearn
 from pipeline.editor import Material
 from pipeline.editors import mend
+from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.patch import applied
 
@@ -58,6 +59,22 @@ def test_interrupted_training_resumes_to_the_same_bits(
     timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in curve]
     assert timeless == [{k: v for k, v in row.items() if k != "seconds"} for row in again]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_curve_holds_the_loss_and_its_parts() -> None:
+    face = make_face("gpt2")
+    rows = metalearn.train(face, learner(face), Material(cases=make_cases(face, 12), seed=3), OUTER)
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    for row in rows:
+        assert row["loss"] == pytest.approx(OUTER.c_edit * row["loss_edit"] + row["loss_loc"])
+
+
+def test_training_that_is_never_finite_says_so() -> None:
+    face = make_face("gpt2")
+    broken = learner(face)
+    broken.alphas.data.fill_(float("nan"))
+    with pytest.raises(EditorError, match="none in 8 steps"):
+        metalearn.train(face, broken, Material(cases=make_cases(face, 12), seed=3), OUTER)
 
 
 def test_an_unreadable_checkpoint_starts_over(tmp_path: Path) -> None:

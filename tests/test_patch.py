@@ -20,12 +20,11 @@ from pipeline.patch import (
     applied,
     join,
     linear_map,
-    load,
     merge,
-    save,
     stack_rows,
     weight_OI,
 )
+from pipeline.patch_file import load_patch, save_patch
 
 
 def random_patch(face: Face, rows: int, terms: int = 2, seed: int = 0) -> Patch:
@@ -177,8 +176,8 @@ def test_saved_patch_loads_the_same(tmp_path: Path) -> None:
     face = make_face("gpt2")
     patch = random_patch(face, rows=2)
     patch = Patch({**patch.updates, face.sites()[0]: Dense(torch.randn(2, 64, 16))})
-    save(patch, tmp_path / "edit.safetensors", {"why": "test"})
-    loaded, metadata = load(tmp_path / "edit.safetensors")
+    save_patch(patch, tmp_path / "edit.safetensors", {"why": "test"})
+    loaded, metadata = load_patch(tmp_path / "edit.safetensors")
     assert metadata == {"why": "test"}
     assert set(loaded.updates) == set(patch.updates)
     for site, update in patch.updates.items():
@@ -187,12 +186,12 @@ def test_saved_patch_loads_the_same(tmp_path: Path) -> None:
 
 def test_corrupted_patch_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "edit.safetensors"
-    save(random_patch(make_face("gpt2"), rows=1), path)
+    save_patch(random_patch(make_face("gpt2"), rows=1), path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=re.escape(str(path))):
-        load(path)
+        load_patch(path)
     with pytest.raises(DataError, match="missing"):
-        load(tmp_path / "none")
+        load_patch(tmp_path / "none")
 
 
 def test_foreign_safetensors_is_no_patch(tmp_path: Path) -> None:
@@ -200,7 +199,7 @@ def test_foreign_safetensors_is_no_patch(tmp_path: Path) -> None:
 
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(EditorError, match="errata-patch-1"):
-        load(tmp_path / "x.safetensors")
+        load_patch(tmp_path / "x.safetensors")
 
 
 def test_wrong_sites_and_rows_are_named() -> None:

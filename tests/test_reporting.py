@@ -107,7 +107,7 @@ def test_what_was_left_out_has_its_reason(folder: Path) -> None:
     assert f"| rome | {DASH} | {DASH} |" in text
     assert f"rome: {DASH} because rome does not edit a classifier" in text
     assert "| editors.mend.rank | 256 | 128 |" in text
-    assert "rate 0.0003: reached 0.62, rate 0.001: reached 0.97" in text
+    assert "rate 0.0003: share reached 0.62, rate 0.001: share reached 0.97" in text
     assert "| 0.410 | 0.520 |" in text  # held-out FEVER, the majority baseline beside it
 
 

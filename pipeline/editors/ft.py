@@ -65,6 +65,7 @@ class Editor(Base):
         self.config = config
         self.rate = config.rate
         self.tried: dict[str, float] = {}
+        self.tries = 0
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Choose the rate on training cases, unless it is given.
@@ -77,6 +78,7 @@ class Editor(Base):
         cases = sorted(material.cases, key=lambda case: case.id)
         random.Random(f"{material.seed}/ft rate").shuffle(cases)
         requests = [case.request() for case in cases[: self.config.tries]]
+        self.tries = len(requests)
         low, high = 0, len(self.config.rates)
         while low < high:
             middle = (low + high) // 2
@@ -97,12 +99,19 @@ class Editor(Base):
 
     def notes(self) -> dict[str, Any]:
         """The rate, and the share of training cases that reached their label at each rate tried."""
-        return {"rate": self.rate, "reached_by_rate": self.tried, "tries": self.config.tries}
+        if not self.tried:
+            return {"rate": self.rate}
+        return {
+            "rate": self.rate,
+            "training_cases": self.tries,
+            "share_reached_by_rate": self.tried,
+        }
 
     def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Take up the chosen rate."""
         del face, tensors
-        self.rate, self.tried = notes["rate"], dict(notes["reached_by_rate"])
+        self.rate, self.tries = notes["rate"], notes.get("training_cases", 0)
+        self.tried = dict(notes.get("share_reached_by_rate", {}))
 
     def _share(self, face: Face, requests: Sequence[Request], rate: float) -> float:
         stopped = self._edit(face, requests, rate).stopped_early
@@ -182,9 +191,7 @@ class _Run:
             delta_RTO, u_RTI = tokens.delta_RTO[self.kept], tokens.u_RTI[self.kept]
             gradient_ROI = Factors(delta_RTO, u_RTI).dense_ROI()
             square_ROI = self.square[site]
-            square_ROI.mul_(_SMOOTHING).addcmul_(
-                gradient_ROI, gradient_ROI, value=1 - _SMOOTHING
-            )
+            square_ROI.mul_(_SMOOTHING).addcmul_(gradient_ROI, gradient_ROI, value=1 - _SMOOTHING)
             self.delta[site].addcdiv_(gradient_ROI, square_ROI.sqrt().add_(_EPSILON), value=-rate)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -43,12 +44,20 @@ def load(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.flo
     Raises:
         ModelError: there is no such model, or its architecture is not known.
     """
+    if isinstance(source, Path) and not source.is_dir():
+        raise ModelError(  # what transformers says takes it for a name on a hub
+            expected=f"a folder with a model at {source}",
+            found="no such folder",
+            remedy="Run the stage that makes it: dvc repro.",
+        )
     try:
         config = AutoConfig.from_pretrained(source)
         kind = layout_of(config).kind
-        model = _LOADERS[kind].from_pretrained(source, dtype=dtype, attn_implementation="eager")
+        model = _LOADERS[kind].from_pretrained(
+            source, dtype=dtype, attn_implementation="eager", use_safetensors=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             expected=f"a model with config, weights and tokenizer at {source}",
             found=str(error).splitlines()[0],

@@ -14,12 +14,12 @@ from pipeline.models.layouts import Kind
 
 
 class Causal(Face):
-    """The prompt and the target are one text, tokenised once; offsets tell which tokens are which."""
+    """The prompt and the target are one text, tokenised once; offsets tell them apart."""
 
     kind: ClassVar[Kind] = "causal"
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Target tokens are those that end beyond the prompt. Passages (no prompt) are cut to fit."""
+        """Target tokens end beyond the prompt. Passages (no prompt) are cut to fit the context."""
         texts = [prompt + target for prompt, target in pairs]
         found = self.tokenizer(texts, return_offsets_mapping=True)
         rows = zip(pairs, found["input_ids"], found["offset_mapping"], strict=True)
@@ -32,7 +32,9 @@ class Causal(Face):
             ids, offsets = ids[: self.context], offsets[: self.context]
         self._check_length(prompt, len(ids))
         # Position 0 has nothing before it that could predict it.
-        places = [i for i, (start, end) in enumerate(offsets) if i and end > max(start, len(prompt))]
+        places = [
+            i for i, (start, end) in enumerate(offsets) if i and end > max(start, len(prompt))
+        ]
         if not places:
             raise DataError(
                 expected="a target of at least one token",
@@ -56,7 +58,7 @@ class Causal(Face):
         return output
 
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
-        """Greedy continuations."""
+        """Greedy continuations. Raises DataError where one would outgrow the context."""
         rows = self._continue(prompts, max(lengths) + SLACK, do_sample=False)
         return [
             Written(self._decode(row[: length + SLACK]), self._decode(row[:length]))
@@ -64,7 +66,11 @@ class Causal(Face):
         ]
 
     def sample(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
-        """Continuations of exactly `new_tokens`, drawn from torch's current random state."""
+        """Continuations of exactly `new_tokens`, drawn from torch's current random state.
+
+        Raises:
+            DataError: a prompt and its continuation are longer than the context.
+        """
         rows = self._continue(
             prompts, new_tokens, do_sample=True, top_k=0, min_new_tokens=new_tokens
         )
@@ -76,6 +82,9 @@ class Causal(Face):
         found = self.tokenizer(
             list(prompts), return_tensors="pt", padding=True, padding_side="left"
         )
+        for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
+            # The last token is written and never read.
+            self._check_length(prompt, length + new_tokens - 1)
         ids_BT = found["input_ids"].to(self.device)
         output_BT = self.model.generate(
             input_ids=ids_BT,

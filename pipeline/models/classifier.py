@@ -22,9 +22,7 @@ class Classifier(Face):
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """One label per prompt."""
         found = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
-        return [
-            self._encoded(*pair, ids) for pair, ids in zip(pairs, found, strict=True)
-        ]
+        return [self._encoded(*pair, ids) for pair, ids in zip(pairs, found, strict=True)]
 
     def _encoded(self, prompt: str, target: str, ids: list[int]) -> Encoded:
         self._check_length(prompt, len(ids))

@@ -6,7 +6,8 @@ becomes the pair (0, z), whose softmax is its Bernoulli, so nothing after this m
 kind of model it is.
 
 Shape suffixes:
-    B rows (prompts)    T positions    N target tokens of all rows, one after another    V vocabulary
+    B rows (prompts)    T positions    V vocabulary
+    N target tokens of all rows, one after another
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Face(ABC):
     @property
     def device(self) -> torch.device:
         """Where the model's parameters live."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def context(self) -> int:
@@ -113,7 +115,11 @@ class Face(ABC):
 
     @abstractmethod
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
-        """Greedy free generation: what the model answers with nothing given but the prompt."""
+        """Greedy free generation: what the model answers with nothing given but the prompt.
+
+        Raises:
+            DataError: a prompt, or what is to be written, does not fit the context.
+        """
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> Batch:
         """`tokenise`, then `collate`."""
@@ -123,7 +129,7 @@ class Face(ABC):
         if length > self.context:
             raise DataError(
                 expected=f"at most {self.context} tokens, the model's context",
-                found=f"{length} in {prompt[:60]!r}",
+                found=f"{length} for {prompt[:60]!r}",
                 remedy="Shorten the text, or use a model with a longer context.",
             )
 

@@ -38,7 +38,9 @@ _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _QKVO = tuple(f"self_attn.{name}_proj" for name in "qkvo")
 _LLAMA = Layout("causal", (Stack("model.layers", _GATED, _QKVO),))
 _OPT = Stack(
-    "model.decoder.layers", ("fc1", "fc2"), tuple(f"self_attn.{n}_proj" for n in ("q", "k", "v", "out"))
+    "model.decoder.layers",
+    ("fc1", "fc2"),
+    tuple(f"self_attn.{n}_proj" for n in ("q", "k", "v", "out")),
 )
 _BART_ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
 _T5_ATTENTION = tuple(f"layer.0.SelfAttention.{name}" for name in "qkvo")

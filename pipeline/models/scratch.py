@@ -97,24 +97,43 @@ def _byte_bpe(texts: Iterable[str], shape: Shape, *, closed: bool) -> Tokenizer:
 def _wordpiece(texts: Iterable[str], shape: Shape) -> Tokenizer:
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     if shape.tokenizer is None:
-        raw = RawTokenizer(models.WordPiece(unk_token="[UNK]"))
-        raw.normalizer = normalizers.BertNormalizer(lowercase=True)
-        raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=shape.vocabulary, special_tokens=specials, show_progress=False
-        )
-        raw.train_from_iterator(texts, trainer)
+        model = _train_wordpiece(list(texts), shape.vocabulary, specials)
     else:
         vocabulary = _need(Path(shape.tokenizer), "vocab.txt")
-        raw = RawTokenizer(models.WordPiece.from_file(vocabulary, unk_token="[UNK]"))
-        raw.normalizer = normalizers.BertNormalizer(lowercase=True)
-        raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        model = models.WordPiece.from_file(vocabulary, unk_token="[UNK]")
+    raw = _uncased(model)
+    raw.add_special_tokens(specials)
     raw.decoder = decoders.WordPiece()
     ends = [(token, raw.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=ends
-    )
+    raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return _wrap(raw, pad="[PAD]", begin="[CLS]", end="[SEP]", unknown="[UNK]")
+
+
+def _train_wordpiece(texts: list[str], size: int, specials: list[str]) -> models.WordPiece:
+    """A vocabulary that is the same in every process.
+
+    The trainer numbers continuations (##a) in the order of a hash map and breaks ties by number,
+    so that left alone it makes another vocabulary each time. Naming them first fixes the order.
+    """
+    raw = _uncased(models.WordPiece(unk_token="[UNK]"))
+    assert raw.normalizer is not None
+    letters = {c for text in texts for c in raw.normalizer.normalize_str(text) if not c.isspace()}
+    alphabet = sorted(letters)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=[*specials, *(f"##{letter}" for letter in alphabet)],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    raw.train_from_iterator(texts, trainer)
+    return models.WordPiece(vocab=raw.get_vocab(), unk_token="[UNK]")
+
+
+def _uncased(model: models.WordPiece) -> RawTokenizer:
+    raw = RawTokenizer(model)
+    raw.normalizer = normalizers.BertNormalizer(lowercase=True)
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return raw
 
 
 def _need(folder: Path, name: str) -> str:
@@ -140,11 +159,12 @@ def _wrap(raw: RawTokenizer, *, pad: str, begin: str, end: str, unknown: str) ->
     )
 
 
-def _ids(tokenizer: Tokenizer) -> dict[str, Any]:
-    return {
+def _common(tokenizer: Tokenizer, **others: Any) -> dict[str, Any]:
+    return others | {
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
+        "attn_implementation": "eager",
     }
 
 
@@ -158,8 +178,7 @@ def _gpt2(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        attn_implementation="eager",
-        **_ids(tokenizer),
+        **_common(tokenizer),
     )
     return GPT2LMHeadModel(config)
 
@@ -181,8 +200,7 @@ def _bart(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:
         init_std=shape.width**-0.5,
         decoder_start_token_id=tokenizer.eos_token_id,
         forced_eos_token_id=None,
-        attn_implementation="eager",
-        **_ids(tokenizer),
+        **_common(tokenizer),
     )
     return BartForConditionalGeneration(config)
 
@@ -198,8 +216,6 @@ def _bert(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         initializer_range=shape.width**-0.5,
-        num_labels=1,
-        attn_implementation="eager",
-        **_ids(tokenizer),
+        **_common(tokenizer, num_labels=1),
     )
     return BertForSequenceClassification(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,13 @@ class Seq2Seq(Face):
 
     kind: ClassVar[Kind] = "seq2seq"
 
+    @cached_property
+    def _begin(self) -> int | None:
+        """The token that every target of this tokenizer begins with (BART), if any (not T5)."""
+        begin = self.tokenizer.bos_token_id
+        opens = self.tokenizer(text_target="a")["input_ids"][:1] == [begin]
+        return int(begin) if opens else None
+
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """Labels are the target's tokens with the end token, without a leading begin token."""
         prompts = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
@@ -29,8 +37,8 @@ class Seq2Seq(Face):
 
     def _encoded(self, prompt: str, target: str, source: list[int], labels: list[int]) -> Encoded:
         self._check_length(prompt, max(len(source), len(labels)))
-        begin = self.tokenizer.bos_token_id
-        first = 1 if begin is not None and labels[:1] == [begin] else 0
+        # The begin token is given when the model writes freely, so it is no label either.
+        first = 0 if self._begin is None else 1
         if set(labels[first:]) <= {self.tokenizer.eos_token_id}:
             raise DataError(
                 expected="a target of at least one token",
@@ -65,8 +73,9 @@ class Seq2Seq(Face):
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
         """Greedy answers; they end where the model ends them, or are cut."""
         rows = self._answer(prompts, max(lengths) + SLACK, beams=1)
+        given = 1 if self._begin is None else 2  # the decoder's start, and the begin token
         texts = [
-            self._decode(row[: 1 + length + SLACK])  # the first token is the decoder's start
+            self._decode(row[: given + length + SLACK])
             for row, length in zip(rows, lengths, strict=True)
         ]
         return [Written(text, text) for text in texts]
@@ -79,10 +88,14 @@ class Seq2Seq(Face):
     @torch.no_grad()
     def _answer(self, prompts: Sequence[str], new_tokens: int, beams: int) -> list[list[int]]:
         found = self.tokenizer(list(prompts), return_tensors="pt", padding=True)
+        new_tokens += self._begin is not None
+        for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
+            self._check_length(prompt, max(length, new_tokens))
         output_BT = self.model.generate(
             input_ids=found["input_ids"].to(self.device),
             attention_mask=found["attention_mask"].to(self.device),
             max_new_tokens=new_tokens,
+            forced_bos_token_id=self._begin,
             do_sample=False,
             num_beams=beams,
             num_return_sequences=beams,

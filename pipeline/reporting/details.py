@@ -110,12 +110,15 @@ def choices(material: Material) -> Table | None:
         notes = material.fits.get(run.name, {})
         tried = {key: value for key, value in notes.items() if "_by_" in key}
         chosen = {key: value for key, value in notes.items() if key not in tried}
-        stopped = material.metrics[run.name].get("stopped_early", {}).get("value")
+        costs = material.metrics[run.name]
+        steps, stopped = (
+            costs.get(name, {}).get("value") or 0.0 for name in ("steps_mean", "stopped_early")
+        )
         if notes:
             cells = (
                 "; ".join(f"{words(key)}: {_span(value)}" for key, value in chosen.items()),
                 "; ".join(_attempts(key, value) for key, value in tried.items()) or DASH,
-                DASH if not stopped else f"{100 * stopped:.1f} %",
+                DASH if steps <= 1 and not stopped else f"{100 * stopped:.1f} %",
             )
             rows.append((Cell(text=run.name), *(Cell(text=cell) for cell in cells)))
     if not rows:
@@ -124,8 +127,9 @@ def choices(material: Material) -> Table | None:
         header=("Run", "Chosen", "Tried on training cases", "Edits that stopped early"),
         rows=tuple(rows),
         notes=(
-            "An edit stops early once its own target is the likeliest answer; the share is of the "
-            "validation edits. A dash: a fixed number of steps, or nothing to try.",
+            "An edit stops early once its own target is the likeliest answer. Tried: the share of "
+            "the training cases whose edits did so in time. The last column: the share of the "
+            "validation edits. A dash: one step, or nothing to try.",
         ),
         look="facts",
     )
@@ -217,7 +221,7 @@ def _agreement(material: Material, bench: str) -> float | None:
 
 
 def _attempts(key: str, results: Mapping[str, float]) -> str:
-    """ "reached_by_rate" and its values -> "rate 0.001: reached 0.96, ..." """
+    """ "share_reached_by_rate" and its values -> "rate 0.001: share reached 0.96, ..." """
     what, _, setting = key.partition("_by_")
     return ", ".join(
         f"{words(setting)} {value}: {words(what)} {text(result)}"

@@ -26,8 +26,8 @@ class Run:
         folder: where `outcomes.parquet` and `timings.parquet` lie.
         metrics: JSON, metric -> {"value", "low", "high", "n"}.
         curve: the learning curve of `fit`, for editors that learn.
-        fit: JSON of what `fit` chose, name -> value. A name such as `reached_by_rate` maps what was
-            tried to what came of it.
+        fit: JSON of what `fit` chose, name -> value. A name such as `share_reached_by_rate` maps
+            what was tried to what came of it.
     """
 
     name: str

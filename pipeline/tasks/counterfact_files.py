@@ -11,8 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from pipeline.records import Probe
-from pipeline.tasks.drawing import normalise
+from pipeline.records import Probe, normalise
 from pipeline.tasks.items import Item, check_subject
 from pipeline.tasks.source import Folder, Row
 

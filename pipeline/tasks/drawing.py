@@ -42,11 +42,6 @@ def stream(seed: int, *purpose: object) -> random.Random:
     return random.Random("/".join(map(str, (seed, *purpose))))
 
 
-def normalise(text: str) -> str:
-    """What two texts have in common when they differ in case and spaces alone."""
-    return " ".join(text.casefold().split())
-
-
 def pick(
     pool: Sequence[T], count: int, rng: random.Random, allowed: Callable[[T], bool]
 ) -> tuple[T, ...]:

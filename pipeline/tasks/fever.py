@@ -13,13 +13,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.records import LABELS, Case, Prepared, Probe
+from pipeline.records import LABELS, Case, Prepared, Probe, normalise
 from pipeline.tasks.drawing import (
     Drawn,
     check_sizes,
     choose_facts,
     draw_cases,
-    normalise,
     split,
     stream,
 )
@@ -177,7 +176,7 @@ def _read_claims(folder: Folder, dropped: Counter[str]) -> dict[str, Item]:
 def _page(row: Row) -> str:
     """The page that the claim is checked against, without what tells it from its namesakes."""
     for evidence in row.get("evidence", list):
-        for step in evidence:
+        for step in evidence if isinstance(evidence, list) else ():
             if isinstance(step, list) and len(step) > 2 and step[2]:
                 title = str(step[2]).replace("_", " ").replace("-COLON-", ":")
                 title = title.replace("-LRB-", "(").replace("-RRB-", ")")

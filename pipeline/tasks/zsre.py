@@ -13,13 +13,12 @@ from itertools import zip_longest
 from typing import Literal
 
 from pipeline.errors import DataError
-from pipeline.records import Case, Prepared, Probe
+from pipeline.records import Case, Prepared, Probe, normalise
 from pipeline.tasks.drawing import (
     Drawn,
     check_sizes,
     choose_facts,
     draw_cases,
-    normalise,
     split,
     stream,
 )
