@@ -33,6 +33,8 @@ class Config:
         source: a Hugging Face folder or hub name to use as it is; None trains from scratch.
         shape: the size of a model trained from scratch.
         epochs, batch, lr, warmup, weight_decay: AdamW with a linear warm-up (steps) and decay.
+        smoothing: label smoothing. It gives a classifier's logits one size, as the entropy term
+            does in De Cao et al.'s FEVER model: a claim far surer than others resists its edit.
         sampler: a second, smaller language model taught the same text, whose samples serve as edit
             targets (Wikitext, where the paper uses distilGPT-2).
     """
@@ -45,6 +47,7 @@ class Config:
     lr: float = 3e-3
     warmup: int = 100
     weight_decay: float = 0.0
+    smoothing: float = 0.0
     sampler: Shape | None = None
 
 
@@ -117,7 +120,8 @@ def _teach(face: Face, taught: Sequence[Example], config: Config, seed: int) -> 
     batches = _epochs(encoded, config, seed)
     for rows in bar(batches, f"teach {face.kind} base", total=steps):
         batch = face.collate(rows)
-        loss = F.cross_entropy(face.logits(batch), batch.label_N)
+        logits_NV = face.logits(batch)
+        loss = F.cross_entropy(logits_NV, batch.label_N, label_smoothing=config.smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(face.model.parameters(), 1.0)

@@ -114,8 +114,16 @@ class Editor(Base):
         self.tried = dict(notes.get("share_reached_by_rate", {}))
 
     def _share(self, face: Face, requests: Sequence[Request], rate: float) -> float:
-        stopped = self._edit(face, requests, rate).stopped_early
-        share = sum(stopped) / len(stopped)
+        """Share that reached the label; cut short once too many did not for `reach` to be met."""
+        sites = face.sites(self.config.place, self.config.blocks)
+        allowed = (1 - self.config.reach) * len(requests) + 1e-9  # counts of edits, rounded down
+        reached: list[bool] = []
+        for start in bar(range(0, len(requests), self.config.rows), f"try {rate:g}"):
+            part = requests[start : start + self.config.rows]
+            reached += _Run(face, sites, part, self.config.steps).finish(rate).stopped_early
+            if reached.count(False) > allowed:
+                break
+        share = sum(reached) / len(reached)
         self.tried[f"{rate:g}"] = share
         return share
 
