@@ -38,11 +38,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Edits:
-    """The rows of a patch, and how each edit went."""
+    """The rows of a patch, and how each went; a row is one edit, or k edits made together."""
 
     patch: Patch
-    steps: tuple[int, ...]  # optimisation steps of each edit; 1 for one-shot editors
-    stopped_early: tuple[bool, ...]  # whether the edit reached its label before the step limit
+    steps: tuple[int, ...]  # optimisation steps of each row; 1 for one-shot editors
+    stopped_early: tuple[bool, ...]  # whether its labels were reached before the step limit
 
 
 class Editor(ABC):
@@ -55,6 +55,10 @@ class Editor(ABC):
         del face
         return None
 
+    def adapt(self, face: Face) -> Face:
+        """The model that the edits are made on: `face`, unless `fit` trained another (ENN)."""
+        return face
+
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Learn what is learned, leaving the model untouched.
 
@@ -65,10 +69,10 @@ class Editor(ABC):
         return []
 
     @abstractmethod
-    def edit(self, face: Face, requests: Sequence[Request]) -> Edits:
-        """Independent edits, one row each. Pure: the model is as it was.
+    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
+        """Edits in independent rows, each made of k consecutive requests at once.
 
-        `pipeline.patch.join` makes them one joint edit.
+        Pure: the model is as it was. `len(requests)` is a multiple of k.
         """
 
     def tensors(self) -> dict[str, Tensor]:

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from pipeline import checkpoints
 from pipeline.editor import Material
-from pipeline.errors import EditorError
+from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
 from pipeline.models import Batch, Face
-from pipeline.patch import Patch, applied
+from pipeline.patch import Patch, applied, join
 from pipeline.progress import bar
-from pipeline.records import Case
+from pipeline.records import Case, Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Config:
 
     Attributes:
         steps: most optimisation steps.
-        batch: edits per step (the paper accumulates 10).
+        batch: edits per step (the paper accumulates 10), a multiple of k.
+        k: edits made together as one (Table 5); the rows of a step are batch / k of these.
         lr, lr_alpha: Adam rates of the editor and of its per-matrix edit rates. The reference
             trains both at `lr`: its second optimiser never sees a gradient.
         decay: end the run with a cosine from full rate to none; the paper keeps rates constant.
@@ -52,6 +53,7 @@ class Config:
 
     steps: int = 500_000
     batch: int = 10
+    k: int = 1
     lr: float = 1e-6
     lr_alpha: float = 1e-4
     decay: bool = False
@@ -63,6 +65,38 @@ class Config:
     warm_up: int = 100
     any_wording: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises SettingsError where a step would not be made of whole groups of k edits."""
+        if self.k < 1 or self.batch % self.k:
+            raise SettingsError(
+                expected="`batch` to be a multiple of `k`, the edits made together",
+                found=f"batch {self.batch}, k {self.k}",
+                remedy="Set `outer.batch` to a multiple of `outer.k`.",
+            )
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """Edits as requests and, in the same order, as rows of tokens."""
+
+    requests: tuple[Request, ...]
+    batch: Batch
+
+
+def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
+    """Tokenise requests."""
+    pairs = [(request.prompt, request.target) for request in requests]
+    return EditBatch(tuple(requests), face.encode(pairs))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A batch of cases with what was drawn for each: the edit, another wording, a bystander."""
+
+    edits: EditBatch
+    rephrases: Batch
+    bystanders: Batch
+
 
 class Learner(nn.Module):
     """The part of an editor that is trained."""
@@ -72,12 +106,21 @@ class Learner(nn.Module):
         """Parameter groups for Adam."""
 
     @abstractmethod
-    def observe(self, face: Face, edits: Batch) -> None:
+    def observe(self, face: Face, edits: EditBatch) -> None:
         """Take statistics of these edits before training starts."""
 
     @abstractmethod
-    def patch(self, face: Face, edits: Batch) -> Patch:
-        """Edit each row, differentiably in this module's parameters."""
+    def patch(self, face: Face, edits: EditBatch) -> Patch:
+        """Edit each row by itself, differentiably in this module's parameters."""
+
+    def joined(self, patch: Patch, k: int) -> Patch:
+        """Every k consecutive rows as one edit: their sum."""
+        return join(patch, k)
+
+    def base_loss(self, face: Face, drawn: Draw) -> Tensor | None:
+        """What training the model itself costs, for editors that do (ENN)."""
+        del face, drawn
+        return None
 
 
 Row = dict[str, float]  # of the learning curve
@@ -94,15 +137,6 @@ class Progress:
     curve: Sequence[Row] = ()
 
 
-@dataclass(frozen=True)
-class Draw:
-    """A batch of cases with what was drawn for each: the edit, another wording, a bystander."""
-
-    edits: Batch
-    rephrases: Batch
-    bystanders: Batch
-
-
 def train(face: Face, learner: Learner, material: Material, config: Config) -> list[Row]:
     """Train `learner` in place; it ends as the best it was on the held-out training cases.
 
@@ -114,7 +148,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         EditorError: the loss was never finite.
     """
     taught, kept = _hold_out(material.cases, config.heldout, material.seed)
-    frozen = [draw(face, part, material.seed, epoch=-1) for part in _chunks(kept, 50)]
+    frozen = [draw(face, part, material.seed, epoch=-1) for part in _groups(kept, config.k)]
     optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)
     at = Progress()
@@ -162,11 +196,11 @@ def draw(
         others: Sequence[str] = case.rephrases or (case.prompt,)
         if any_wording and case.rephrases:
             prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
-        edits.append((prompt, case.target_new))
+        edits.append(replace(case.request(), prompt=prompt))
         rephrases.append((choice.choice(others), case.target_new))
         bystander = choice.choice(case.unrelated)
         bystanders.append((bystander.prompt, bystander.target))
-    return Draw(face.encode(edits), face.encode(rephrases), face.encode(bystanders))
+    return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders))
 
 
 def _learn(
@@ -176,12 +210,15 @@ def _learn(
     learner.train()
     with torch.no_grad():
         before_NV = face.logits(drawn.bystanders)
-    patch = learner.patch(face, drawn.edits)
+    # k rows that follow each other see the same edit, made of all k.
+    patch = learner.joined(learner.patch(face, drawn.edits), config.k)
+    loss_base = learner.base_loss(face, drawn)
     with applied(face.model, patch):
         loss_edit = nll(face.logits(drawn.rephrases), drawn.rephrases).mean()
         loss_loc = kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders).mean()
+        loss = config.c_edit * loss_edit + loss_loc
         optimizer.zero_grad(set_to_none=True)
-        (config.c_edit * loss_edit + loss_loc).backward()
+        (loss if loss_base is None else loss + loss_base).backward()
     norm = nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
     if torch.isfinite(norm):  # the reference skips broken steps too
         optimizer.step()
@@ -195,7 +232,8 @@ def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Confi
     losses, successes = [], []
     for drawn in frozen:
         before_NV = face.logits(drawn.bystanders)
-        with applied(face.model, learner.patch(face, drawn.edits).detach()):
+        patch = learner.joined(learner.patch(face, drawn.edits).detach(), config.k)
+        with applied(face.model, patch):
             after_NV = face.logits(drawn.rephrases)
             loss_B = config.c_edit * nll(after_NV, drawn.rephrases)
             loss_B += kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders)
@@ -237,6 +275,12 @@ def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
     edit = sum(pair[0] for pair in losses) / len(losses)
     loc = sum(pair[1] for pair in losses) / len(losses)
     return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
+
+
+def _groups(cases: Sequence[Case], k: int) -> Iterator[Sequence[Case]]:
+    """Chunks of about fifty cases, whole groups of k; what is over is left out."""
+    whole = len(cases) // k * k
+    return _chunks(cases[:whole], max(1, 50 // k) * k)
 
 
 def _chunks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:

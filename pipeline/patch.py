@@ -54,13 +54,14 @@ class Factors:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return (x_BNI @ self.right_RKI.transpose(1, 2)) @ self.left_RKO
 
-    def joined(self) -> Update:
-        """All edits as one: the terms side by side, or written out where that is smaller."""
+    def joined(self, k: int) -> Update:
+        """Every k edits as one: the terms side by side, or written out where that is smaller."""
         R, K, O = self.left_RKO.shape  # noqa: E741 - the field's symbol
         I = self.right_RKI.shape[2]  # noqa: E741
-        if R * K > I * O / (I + O):
-            return Dense(torch.einsum("rko,rki->oi", self.left_RKO, self.right_RKI)[None])
-        return Factors(self.left_RKO.reshape(1, R * K, O), self.right_RKI.reshape(1, R * K, I))
+        whole = Factors(
+            self.left_RKO.reshape(R // k, k * K, O), self.right_RKI.reshape(R // k, k * K, I)
+        )
+        return Dense(whole.dense_ROI()) if k * K > I * O / (I + O) else whole
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ class Dense:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return x_BNI @ self.delta_ROI.transpose(1, 2)
 
-    def joined(self) -> Update:
-        """All edits as one."""
-        return Dense(self.delta_ROI.sum(0, keepdim=True))
+    def joined(self, k: int) -> Update:
+        """Every k edits as one."""
+        return Dense(self.delta_ROI.unflatten(0, (-1, k)).sum(1))
 
 
 Update = Factors | Dense
@@ -123,12 +124,16 @@ class Patch:
         return _map(self, lambda tensor: tensor.detach())
 
 
-def join(patch: Patch) -> Patch:
-    """Sum a patch's edits into one (batched editing, MEND Table 5).
+def join(patch: Patch, k: int | None = None) -> Patch:
+    """Sum every k consecutive edits into one (batched editing, MEND Table 5); None: all of them.
 
     A site turns dense once its terms exceed I*O/(I+O), where factors stop being smaller.
     """
-    return Patch({site: update.joined() for site, update in patch.updates.items()})
+    size = k or patch.rows
+    assert size == 0 or patch.rows % size == 0, f"{patch.rows} edits are no whole groups of {k}"
+    if size == 1:
+        return patch
+    return Patch({site: update.joined(size) for site, update in patch.updates.items()})
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from conftest import make_face, pairs_for
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipeline import metalearn
 from pipeline.editors import mend
 from pipeline.gradients import token_gradients
 from pipeline.models import Face
 from pipeline.normaliser import Normaliser
 from pipeline.patch import Factors, linear_map, weight_OI
+from pipeline.records import Request
 
 GOLDEN = Path(__file__).parent / "golden" / "mend"
 TENSORS = load_file(GOLDEN / "gradient_transform.safetensors")
@@ -110,9 +112,9 @@ def test_gradients_at_the_identity_reach_u_and_bias() -> None:
 def test_identity_network_without_norm_is_one_gradient_step(face: Face) -> None:
     face.model.double()
     learner = mend.Mend(face, mend.Config(norm=False, alpha=0.25, rank=4), seed=0).double().eval()
-    edits = face.encode(pairs_for(face))
+    edits = metalearn.encode(face, [Request(prompt=p, target=t) for p, t in pairs_for(face)])
     patch = learner.patch(face, edits)
-    found = token_gradients(face, edits, face.sites())
+    found = token_gradients(face, edits.batch, face.sites())
     for site, tokens_ in found.gradients.items():
         # clamp(0) adds nothing while U, bias and shift are zero.
         expected = -0.25 * Factors(tokens_.delta_RTO, tokens_.u_RTI).dense_ROI()

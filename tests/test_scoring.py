@@ -9,7 +9,7 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 
-from pipeline import measures, protocols, scoring
+from pipeline import measures, metalearn, protocols, scoring
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
 from pipeline.patch import Dense, Patch, linear_map, weight_OI
@@ -20,8 +20,8 @@ CONFIG = scoring.Config(cases=8, rows=7)
 
 def mend_patch(face: Face, cases: list[Case]) -> Patch:
     learner = mend.Mend(face, mend.Config(norm=False, alpha=0.3), 0).eval()
-    batch = face.encode([(case.prompt, case.target_new) for case in cases])
-    return learner.patch(face, batch).detach()
+    edits = metalearn.encode(face, [case.request() for case in cases])
+    return learner.patch(face, edits).detach()
 
 
 def assert_rows_match(one: list[scoring.Row], two: list[scoring.Row]) -> None:

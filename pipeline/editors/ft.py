@@ -92,8 +92,9 @@ class Editor(Base):
             self.rate = float(max(self.tried, key=lambda rate: self.tried[rate]))
         return []
 
-    def edit(self, face: Face, requests: Sequence[Request]) -> Edits:
+    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """Fine-tune each request on its own row."""
+        assert k == 1
         assert self.rate is not None, "fit or restore first"
         return self._edit(face, requests, self.rate)
 

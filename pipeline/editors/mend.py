@@ -28,7 +28,8 @@ from pipeline import metalearn
 from pipeline.editor import Editor as Base
 from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import TokenGradients, token_gradients
-from pipeline.models import Batch, Face
+from pipeline.metalearn import EditBatch
+from pipeline.models import Face
 from pipeline.models.layouts import Place
 from pipeline.normaliser import Normaliser
 from pipeline.patch import Factors, Patch, linear_map, weight_OI
@@ -168,14 +169,14 @@ class Mend(metalearn.Learner):
         ]
 
     @torch.no_grad()
-    def observe(self, face: Face, edits: Batch) -> None:
+    def observe(self, face: Face, edits: EditBatch) -> None:
         """Count these edits' u and δ in the statistics."""
         self.train()
         self.patch(face, edits)
 
-    def patch(self, face: Face, edits: Batch) -> Patch:
+    def patch(self, face: Face, edits: EditBatch) -> Patch:
         """Algorithm 2: gradients, transformed token by token."""
-        gradients = token_gradients(face, edits, self.sites).gradients
+        gradients = token_gradients(face, edits.batch, self.sites).gradients
         updates: dict[str, Factors] = {}
         for key, members in self.members.items():
             updates |= self._transformed(self.transforms[key], members, gradients)
@@ -232,13 +233,13 @@ class Editor(Base):
         return metalearn.train(face, self.learner, material, self.config.outer)
 
     @torch.no_grad()
-    def edit(self, face: Face, requests: Sequence[Request]) -> Edits:
+    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """One forward and one backward pass of the model, one pass of the networks."""
         assert self.learner is not None, "fit or restore first"
         self.learner.eval()
-        edits = face.encode([(request.prompt, request.target) for request in requests])
-        patch = self.learner.patch(face, edits)
-        return Edits(patch, steps=(1,) * len(requests), stopped_early=(False,) * len(requests))
+        rows = self.learner.patch(face, metalearn.encode(face, requests))
+        patch = self.learner.joined(rows, k)
+        return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """Networks, statistics and edit rates."""
