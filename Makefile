@@ -20,7 +20,7 @@ $(READY): requirements.txt pyproject.toml
 
 repro: $(READY) ## data, models, editors, evaluation and report: whatever is not up to date
 	errata params
-	dvc repro
+	errata repro
 
 test: $(READY) ## every test
 	python -m pytest

@@ -37,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     params.add_argument("overrides", nargs="*", metavar="key=value", help="alg=mend, seed=1, ...")
     params.set_defaults(run=_params)
 
+    repro = commands.add_parser("repro", parents=[root], help="dvc repro, on all cores")
+    repro.add_argument("--jobs", type=int, help="stages side by side (cores / threads)")
+    repro.set_defaults(run=_repro)
+
     check = commands.add_parser("check", parents=[root], help="is params.yaml what conf/ gives?")
     check.set_defaults(run=_check)
 
@@ -55,6 +59,12 @@ def _params(arguments: argparse.Namespace) -> None:
     check(composition.parse(text))
     changed = composition.write_record(arguments.root, text)
     _LOG.info("%s %s", RECORD, "composed anew" if changed else "is up to date")
+
+
+def _repro(arguments: argparse.Namespace) -> None:
+    from pipeline import lanes
+
+    lanes.repro(arguments.root, read_params(arguments.root / RECORD), arguments.jobs)
 
 
 def _check(arguments: argparse.Namespace) -> None:

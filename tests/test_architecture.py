@@ -31,7 +31,7 @@ LAYERS = (
     "bootstrap",
     "percase",
     "metrics",
-    "results composition",
+    "results composition lanes",
     "reporting tracking",
     "readme settings",
     "cli",

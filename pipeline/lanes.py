@@ -1,0 +1,133 @@
+"""`dvc repro` on all cores: what does not depend on each other runs side by side.
+
+DVC runs one stage at a time, and a small model trained by one thread leaves the other cores idle.
+DVC allows several `dvc repro` of different targets at once (they take turns at its lock files), so
+the benchmarks' own stages run as lanes first, and each benchmark's editors as soon as its edit
+targets are there. A last plain `dvc repro` adds the report and finds the rest up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event
+
+from pipeline.config import Params
+from pipeline.errors import ErrataError
+
+_LOG = logging.getLogger(__name__)
+_BENCH_STAGES = ("prepare", "base", "label")
+# What DVC says of every stage in every lane.
+_CHATTER = (
+    "Updating lock file",
+    "To track the changes",
+    "Use `dvc push`",
+    "\tgit add",
+    "To enable",
+)
+_SKIPPED = "didn't change, skipping"
+
+
+class StageError(ErrataError):
+    """A stage of the graph failed."""
+
+
+def lanes(params: Params, jobs: int | None) -> int:
+    """How many stages run side by side: the cores there are, shared by `threads` each."""
+    return jobs or max(1, (os.cpu_count() or 1) // int(params["threads"]))
+
+
+def repro(root: Path, params: Params, jobs: int | None = None) -> None:
+    """Bring everything that the record names up to date.
+
+    Args:
+        root: the project's folder.
+        params: the composed settings.
+        jobs: stages side by side; None for as many as there are cores for.
+
+    Raises:
+        StageError: a stage failed. Those that were running are finished first; none starts.
+    """
+    count = lanes(params, jobs)
+    if count > 1:
+        _Lanes(root, params, count).run(_stale(root))
+    _dvc(root, ["repro"], "")
+
+
+def _stale(root: Path) -> set[str]:
+    """Names of the stages whose settings, inputs or outputs are not those of the lock file."""
+    found = subprocess.run(
+        ["dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise _failed("status", found.returncode, found.stderr.strip())
+    return set(json.loads(found.stdout.strip().splitlines()[-1]))
+
+
+class _Lanes:
+    """Which targets are waiting, running and done."""
+
+    def __init__(self, root: Path, params: Params, count: int) -> None:
+        self.root, self.count = root, count
+        self.runs: dict[str, list[str]] = {bench: [] for bench in params["benches"]}
+        for run, item in params["runs"].items():
+            self.runs[item["bench"]].append(run)
+        self.ended = Event()
+
+    def run(self, stale: set[str]) -> None:
+        """Run the lanes of stale benchmarks, each followed by its editors; or these alone."""
+        with ThreadPoolExecutor(self.count) as pool:
+            try:
+                self._schedule(pool, stale)
+            except BaseException:
+                self.ended.set()  # what runs is finished and kept, like make -j; nothing starts
+                raise
+
+    def _schedule(self, pool: ThreadPoolExecutor, stale: set[str]) -> None:
+        waiting: dict[Future[None], str] = {}
+        for bench, runs in self.runs.items():
+            if any(f"{stage}@{bench}" in stale for stage in _BENCH_STAGES):
+                waiting[pool.submit(self._lane, f"label@{bench}")] = bench
+            else:
+                own = [run for run in runs if any(s.endswith(f"@{run}") for s in stale)]
+                waiting |= self._editors(pool, own)
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                bench = waiting.pop(future)
+                future.result()
+                waiting |= self._editors(pool, self.runs.get(bench, ()))
+
+    def _editors(self, pool: ThreadPoolExecutor, runs: Sequence[str]) -> dict[Future[None], str]:
+        return {pool.submit(self._lane, f"evaluate@{run}"): "" for run in runs}
+
+    def _lane(self, target: str) -> None:
+        if not self.ended.is_set():
+            _dvc(self.root, ["--wait-for-lock", "repro", target], f"{target.split('@')[1]} | ")
+
+
+def _dvc(root: Path, words: Sequence[str], prefix: str) -> None:
+    """Run DVC and pass its words on as they come."""
+    command = ["dvc", *words]
+    with subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() and not line.startswith(_CHATTER) and _SKIPPED not in line:
+                _LOG.info("%s%s", prefix, line.rstrip())
+    if process.returncode:
+        raise _failed(" ".join(words), process.returncode, "its messages are above")
+
+
+def _failed(words: str, code: int, found: str) -> StageError:
+    return StageError(
+        expected=f"`dvc {words}` to succeed",
+        found=f"exit code {code}: {found}",
+        remedy="Mend the cause and run it again: what is finished is kept.",
+    )
