@@ -50,6 +50,7 @@ class Config:
     cases: int = 50
 
 
+_HAIR = 1e-4  # off the very distance that decided, lest rounding decides
 _GRID = tuple(step / 10 for step in range(1, 31))  # of the reported curve, times epsilon
 
 
@@ -90,7 +91,8 @@ class Editor(Base):
             bystanders.append(_look(face, memory, other))
         near, far = Probes.all_of(rephrases), Probes.all_of(bystanders)
         found = far.widest(self.config.drawdown)
-        self.epsilon = max(near.farthest(), far.farthest()) if found is None else found
+        farthest = max(near.farthest(), far.farthest())
+        self.epsilon = farthest * (1 + _HAIR) if found is None else found * (1 - _HAIR)
         self.tried = {"training_cases": len(cases), "curve": self._curve(near, far)}
         return []
 
@@ -225,7 +227,7 @@ def _look(face: Face, memory: Memory, asked: Sequence[tuple[int, str, str]]) -> 
     right_N = found.token_N == batch.label_N
     if passages:
         classes = found.logits_NV.shape[-1]
-        own_N = F.cross_entropy(found.logits_NV.double(), batch.label_N, reduction="none")
+        own_N = F.cross_entropy(found.logits_NV.float(), batch.label_N, reduction="none").double()
         said_N = math.log(math.e + classes - 1) - right_N.double()
     else:
         own_N = (found.logits_NV.argmax(-1) != batch.label_N).double()
