@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import Patch
+from pipeline.patch import Intervention
 from pipeline.records import Case, Request
 from pipeline.storage import read_json, write_aside, write_json
 
@@ -38,9 +38,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Edits:
-    """The rows of a patch, and how each went; a row is one edit, or k edits made together."""
+    """The rows of a patch, and how each went; a row is one edit, or k edits made together.
 
-    patch: Patch
+    The patch is one of weights, or whatever else answers as edited (a memory).
+    """
+
+    patch: Intervention
     steps: tuple[int, ...]  # optimisation steps of each row; 1 for one-shot editors
     stopped_early: tuple[bool, ...]  # whether its labels were reached before the step limit
 

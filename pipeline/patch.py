@@ -16,14 +16,25 @@ Shape suffixes:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.errors import ModelError
+from pipeline.errors import EditorError, ModelError
+
+
+class Intervention(Protocol):
+    """What an edit is to those who apply it: a `Patch`, or a `Memory` that rewrites the output."""
+
+    @property
+    def rows(self) -> int: ...
+    def select(self, index_R: Tensor) -> Intervention: ...
+    def detach(self) -> Intervention: ...
+    def attach(self, model: nn.Module) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,18 @@ class Patch:
         """The same numbers without their autograd graph."""
         return _map(self, lambda tensor: tensor.detach())
 
+    @contextmanager
+    def attach(self, model: nn.Module) -> Iterator[None]:
+        """Forward hooks on the sites."""
+        alive = [True]
+        with ExitStack() as stack:
+            stack.callback(alive.clear)
+            for site, update in self.updates.items():
+                module = linear_map(model, site)
+                handle = module.register_forward_hook(_adder(site, update, alive))
+                stack.callback(handle.remove)
+            yield
+
 
 def join(patch: Patch, k: int | None = None) -> Patch:
     """Sum every k consecutive edits into one (batched editing, MEND Table 5); None: all of them.
@@ -136,9 +159,10 @@ def join(patch: Patch, k: int | None = None) -> Patch:
     return Patch({site: update.joined(size) for site, update in patch.updates.items()})
 
 
-@contextmanager
-def applied(model: nn.Module, patch: Patch, rows_B: Tensor | None = None) -> Iterator[None]:
-    """Let `model` answer as edited inside this context, differentiably in the patch.
+def applied(
+    model: nn.Module, patch: Intervention, rows_B: Tensor | None = None
+) -> AbstractContextManager[None]:
+    """Let `model` answer as edited inside this context, differentiably in a patch's factors.
 
     Args:
         model: any model that owns the patch's sites.
@@ -152,16 +176,7 @@ def applied(model: nn.Module, patch: Patch, rows_B: Tensor | None = None) -> Ite
 
     The backward pass must run inside: outside, recomputed activations would lack the edit.
     """
-    if rows_B is not None:
-        patch = patch.select(rows_B)
-    alive = [True]
-    with ExitStack() as stack:
-        stack.callback(alive.clear)
-        for site, update in patch.updates.items():
-            module = linear_map(model, site)
-            handle = module.register_forward_hook(_adder(site, update, alive))
-            stack.callback(handle.remove)
-        yield
+    return (patch if rows_B is None else patch.select(rows_B)).attach(model)
 
 
 def linear_map(model: nn.Module, site: str) -> nn.Module:
@@ -190,7 +205,18 @@ def weight_OI(module: nn.Module) -> Tensor:
     return weight.T if isinstance(module, Conv1D) else weight
 
 
-def merge(model: nn.Module, patch: Patch) -> dict[str, float]:
+def weights_of(edits: Intervention) -> Patch:
+    """The edits as updates of weights. Raises EditorError where they are none (a memory)."""
+    if not isinstance(edits, Patch):
+        raise EditorError(
+            expected="edits that update weights",
+            found=f"a {type(edits).__name__}, which has no weight factors",
+            remedy="Apply it in a context, or use an editor that changes weights.",
+        )
+    return edits
+
+
+def merge(model: nn.Module, edits: Intervention) -> dict[str, float]:
     """Write W + ΔW into the model's weights, once and for good, for export.
 
     The sum is computed in float32 and rounded to the weight's type.
@@ -199,6 +225,7 @@ def merge(model: nn.Module, patch: Patch) -> dict[str, float]:
         For each site, the share of weights with a non-zero update that rounding left unchanged:
         0 in float32, up to 0.9 for small edits in bfloat16.
     """
+    patch = weights_of(edits)
     if patch.rows > 1:
         patch = join(patch)
     lost = {}

@@ -11,14 +11,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import DataError, EditorError
-from pipeline.patch import Dense, Factors, Patch, Update
+from pipeline.patch import Dense, Factors, Intervention, Patch, Update, weights_of
 from pipeline.storage import write_aside
 
 _FORMAT = "errata-patch-1"
 
 
-def save_patch(patch: Patch, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a patch as safetensors, whole or not at all."""
+def save_patch(edits: Intervention, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a patch as safetensors, whole or not at all.
+
+    Raises EditorError where the edits are no weights.
+    """
+    patch = weights_of(edits)
     tensors: dict[str, Tensor] = {}
     for site, update in patch.updates.items():
         if isinstance(update, Factors):

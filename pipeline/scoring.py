@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline import measures
 from pipeline.models import Batch, Face, Written
-from pipeline.patch import Patch, applied
+from pipeline.patch import Intervention, applied
 from pipeline.records import Case
 
 Row = dict[str, object]
@@ -70,7 +70,7 @@ def questions(case: Case, number: int) -> Iterator[Asked]:
             yield Asked(number, kind, index, probe.prompt, probe.target, rival)
 
 
-def score(face: Face, cases: Sequence[Case], patch: Patch, config: Config) -> list[Row]:
+def score(face: Face, cases: Sequence[Case], patch: Intervention, config: Config) -> list[Row]:
     """Outcome rows of `cases`; case i sees the patch's row i, or its only row.
 
     Rows come in the order of cases and their probes, whatever the batches were.
@@ -109,7 +109,7 @@ def _by_length(asked: Sequence[Asked], size: int) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _measure(
-    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Patch, edit_B: Tensor
+    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Intervention, edit_B: Tensor
 ) -> list[Row]:
     batch = face.encode([(asked[i].prompt, asked[i].target) for i in part])
     before_NV = face.logits(batch)
@@ -146,7 +146,7 @@ def _list(values: Tensor) -> list[float]:
 
 
 def _rivals(
-    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Patch, edit_B: Tensor
+    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Intervention, edit_B: Tensor
 ) -> dict[int, dict[str, float]]:
     """Likelihoods of the other target, where there is one."""
     chosen = [(i, row) for row, i in enumerate(part) if asked[i].rival]
@@ -162,7 +162,12 @@ def _rivals(
 
 
 def _generate(
-    face: Face, asked: Sequence[Asked], rows: list[Row], patch: Patch, joint: bool, config: Config
+    face: Face,
+    asked: Sequence[Asked],
+    rows: list[Row],
+    patch: Intervention,
+    joint: bool,
+    config: Config,
 ) -> None:
     """Free answers, before and after, as long as the target at hand needs."""
     for row in rows:

@@ -24,7 +24,7 @@ from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import EditPass, token_gradients
 from pipeline.models import Face
 from pipeline.models.layouts import Place
-from pipeline.patch import Dense, Factors, Patch, applied, linear_map, weight_OI
+from pipeline.patch import Dense, Factors, Patch, applied, linear_map, weight_OI, weights_of
 from pipeline.progress import bar
 from pipeline.records import Request
 
@@ -135,9 +135,8 @@ class Editor(Base):
         for start in bar(range(0, len(requests), size), f"fine-tune at {rate:g}"):
             run = _Run(face, sites, requests[start : start + size], self.config.steps)
             parts.append(run.finish(rate))
-        patch = Patch(
-            {s: Dense(torch.cat([_delta(part.patch, s) for part in parts])) for s in sites}
-        )
+        patches = [weights_of(part.patch) for part in parts]
+        patch = Patch({s: Dense(torch.cat([_delta(each, s) for each in patches])) for s in sites})
         return Edits(
             patch,
             steps=tuple(step for part in parts for step in part.steps),

@@ -163,15 +163,33 @@ def head_at(model: PreTrainedModel, select_N: Tensor) -> Iterator[None]:
     The head is most of a small model's work, and labels sit at a few positions. Selecting in front
     of it keeps whatever the architecture does after it (bias, scaling, soft caps).
     """
-    head = model.get_output_embeddings()
-    assert isinstance(head, nn.Module)
-
-    def select(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        hidden_BTD = inputs[0]
-        return (hidden_BTD.reshape(-1, hidden_BTD.shape[-1])[select_N][None],)
-
-    handle = head.register_forward_pre_hook(select)
+    handle = _head(model).register_forward_pre_hook(_Selector(select_N))
     try:
         yield
     finally:
         handle.remove()
+
+
+def seen_by_head(model: PreTrainedModel, value_BT: Tensor) -> Tensor:
+    """Those of a value's positions that `head_at` lets the head see now, as 1 x N; else all."""
+    for hook in _head(model)._forward_pre_hooks.values():
+        if isinstance(hook, _Selector):
+            return value_BT.reshape(-1)[hook.select_N][None]
+    return value_BT
+
+
+class _Selector:
+    """The head's hook while it sees selected positions only."""
+
+    def __init__(self, select_N: Tensor) -> None:
+        self.select_N = select_N
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        hidden_BTD = inputs[0]
+        return (hidden_BTD.reshape(-1, hidden_BTD.shape[-1])[self.select_N][None],)
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module)
+    return head
