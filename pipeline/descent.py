@@ -55,7 +55,7 @@ class Config:
     reach: float = 0.95
     tries: int = 200
     steps: int = 100
-    rows: int = 32
+    rows: int = 16
 
 
 @dataclass(frozen=True)
