@@ -54,6 +54,10 @@ class Factors:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return (x_BNI @ self.right_RKI.transpose(1, 2)) @ self.left_RKO
 
+    def given_to(self, rows_B: Tensor) -> Factors:
+        """One edit for each row of an input; factors are small enough to be copied."""
+        return self.select(rows_B)
+
     def joined(self, k: int) -> Update:
         """Every k edits as one: the terms side by side, or written out where that is smaller."""
         R, K, O = self.left_RKO.shape  # noqa: E741 - the field's symbol
@@ -90,9 +94,33 @@ class Dense:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return x_BNI @ self.delta_ROI.transpose(1, 2)
 
+    def given_to(self, rows_B: Tensor) -> Spread:
+        """One edit for each row of an input, without a copy of any."""
+        edits, counts = torch.unique_consecutive(rows_B, return_counts=True)
+        return Spread(self.delta_ROI, tuple(edits.tolist()), tuple(counts.tolist()))
+
     def joined(self, k: int) -> Update:
         """Every k edits as one."""
         return Dense(self.delta_ROI.unflatten(0, (-1, k)).sum(1))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Dense edits over runs of input rows: `counts[i]` rows in a row see edit `edits[i]`."""
+
+    delta_ROI: Tensor
+    edits: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+        return sum(self.counts)
+
+    def act(self, x_BNI: Tensor) -> Tensor:
+        """x ΔWᵀ, run by run."""
+        parts = zip(x_BNI.split(self.counts), self.edits, strict=True)
+        return torch.cat([x_nNI @ self.delta_ROI[edit].T for x_nNI, edit in parts])
 
 
 Update = Factors | Dense
@@ -152,14 +180,13 @@ def applied(model: nn.Module, patch: Patch, rows_B: Tensor | None = None) -> Ite
 
     The backward pass must run inside: outside, recomputed activations would lack the edit.
     """
-    if rows_B is not None:
-        patch = patch.select(rows_B)
     alive = [True]
     with ExitStack() as stack:
         stack.callback(alive.clear)
         for site, update in patch.updates.items():
             module = linear_map(model, site)
-            handle = module.register_forward_hook(_adder(site, update, alive))
+            seen = update if rows_B is None else update.given_to(rows_B)
+            handle = module.register_forward_hook(_adder(site, seen, alive))
             stack.callback(handle.remove)
         yield
 
@@ -246,7 +273,7 @@ def _map(patch: Patch, function: _TensorMap) -> Patch:
     return Patch(updates)
 
 
-def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
+def _adder(site: str, update: Update | Spread, alive: list[bool]) -> _ForwardHook:
     def check(_gradient: Tensor) -> None:
         assert alive, f"backward through {site!r} ran after its edit was taken off"
 
@@ -268,5 +295,5 @@ def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
     return add
 
 
-def _dtype(update: Update) -> torch.dtype:
+def _dtype(update: Update | Spread) -> torch.dtype:
     return update.left_RKO.dtype if isinstance(update, Factors) else update.delta_ROI.dtype
