@@ -10,7 +10,7 @@ Shape suffixes: R edits (rows of the batch), T positions, I inputs, O outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from pipeline.measures import exact, nll
 from pipeline.models.face import Batch, Face
 from pipeline.patch import Factors, Patch, linear_map
+
+# (logits_NV, batch) -> the loss of each row.
+Loss = Callable[[Tensor, Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class EditPass:
     """One pass over a batch of edits: their factors at each site, their losses, their successes."""
 
     gradients: dict[str, TokenGradients]
-    loss_R: Tensor  # mean token negative log-likelihood of the label, nats
+    loss_R: Tensor  # by default the mean token negative log-likelihood of the label, nats
     hit_R: Tensor  # 1 where the label is already the argmax at every token
 
 
@@ -54,14 +57,21 @@ class _Recorder:
 
 
 def token_gradients(
-    face: Face, batch: Batch, sites: Sequence[str], *, create_graph: bool = False
+    face: Face,
+    batch: Batch,
+    sites: Sequence[str],
+    *,
+    loss: Loss = nll,
+    create_graph: bool = False,
 ) -> EditPass:
     """u and δ of each row's own loss at each site.
 
     Args:
         face: the model, unedited or inside `applied`.
-        batch: R rows; row r's loss is the mean negative log-likelihood of its own target tokens.
+        batch: R rows; by default row r's loss is the mean negative log-likelihood of its own
+            target tokens.
         sites: names of linear maps.
+        loss: another loss, of each row by itself.
         create_graph: keep the graph of u and δ, for editors that differentiate through them (ENN).
     """
     with ExitStack() as stack, torch.enable_grad():
@@ -70,7 +80,7 @@ def token_gradients(
             handle = linear_map(face.model, site).register_forward_hook(recorder)
             stack.callback(handle.remove)
         logits_NV = face.logits(batch)
-        loss_R = nll(logits_NV, batch)
+        loss_R = loss(logits_NV, batch)
         zeros = [zero for recorder in recorders.values() for zero in recorder.zeros]
         deltas = iter(torch.autograd.grad(loss_R.sum(), zeros, create_graph=create_graph))
     found = {}

@@ -73,8 +73,8 @@ class Memory:
         return replace(self, key_RKD=self.key_RKD.detach())
 
     @contextmanager
-    def attach(self, model: nn.Module) -> Iterator[None]:
-        """Let `model` answer from memory where an entry is near enough.
+    def attach(self, model: nn.Module, rows_B: Tensor | None = None) -> Iterator[None]:
+        """Let `model` answer from memory where an entry is near enough; see `patch.applied`.
 
         Serves whole texts, and generation with or without a cache. A language model's means follow
         its rows: beam search, which moves rows about, is for encoder-decoders only.
@@ -83,7 +83,7 @@ class Memory:
             ModelError: the rows of the input are no multiple of the edits, or generation began
                 outside.
         """
-        found = _Recall(self)
+        found = _Recall(self if rows_B is None else self.select(rows_B))
 
         def answer(heard: Heard) -> None:
             distance_BT, token_BT = found(heard)

@@ -34,7 +34,9 @@ class Intervention(Protocol):
     def rows(self) -> int: ...
     def select(self, index_R: Tensor) -> Intervention: ...
     def detach(self) -> Intervention: ...
-    def attach(self, model: nn.Module) -> AbstractContextManager[None]: ...
+    def attach(
+        self, model: nn.Module, rows_B: Tensor | None = None
+    ) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class Factors:
     def act(self, x_BNI: Tensor) -> Tensor:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return (x_BNI @ self.right_RKI.transpose(1, 2)) @ self.left_RKO
+
+    def given_to(self, rows_B: Tensor) -> Factors:
+        """One edit for each row of an input; factors are small enough to be copied."""
+        return self.select(rows_B)
 
     def joined(self, k: int) -> Update:
         """Every k edits as one: the terms side by side, or written out where that is smaller."""
@@ -101,9 +107,33 @@ class Dense:
         """x ΔWᵀ for B rows, each with its own edit, or all with the only one."""
         return x_BNI @ self.delta_ROI.transpose(1, 2)
 
+    def given_to(self, rows_B: Tensor) -> Spread:
+        """One edit for each row of an input, without a copy of any."""
+        edits, counts = torch.unique_consecutive(rows_B, return_counts=True)
+        return Spread(self.delta_ROI, tuple(edits.tolist()), tuple(counts.tolist()))
+
     def joined(self, k: int) -> Update:
         """Every k edits as one."""
         return Dense(self.delta_ROI.unflatten(0, (-1, k)).sum(1))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Dense edits over runs of input rows: `counts[i]` rows in a row see edit `edits[i]`."""
+
+    delta_ROI: Tensor
+    edits: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of input rows."""
+        return sum(self.counts)
+
+    def act(self, x_BNI: Tensor) -> Tensor:
+        """x ΔWᵀ, run by run."""
+        parts = zip(x_BNI.split(self.counts), self.edits, strict=True)
+        return torch.cat([x_nNI @ self.delta_ROI[edit].T for x_nNI, edit in parts])
 
 
 Update = Factors | Dense
@@ -135,14 +165,15 @@ class Patch:
         return _map(self, lambda tensor: tensor.detach())
 
     @contextmanager
-    def attach(self, model: nn.Module) -> Iterator[None]:
-        """Forward hooks on the sites."""
+    def attach(self, model: nn.Module, rows_B: Tensor | None = None) -> Iterator[None]:
+        """Forward hooks on the sites; see `applied`."""
         alive = [True]
         with ExitStack() as stack:
             stack.callback(alive.clear)
             for site, update in self.updates.items():
                 module = linear_map(model, site)
-                handle = module.register_forward_hook(_adder(site, update, alive))
+                seen = update if rows_B is None else update.given_to(rows_B)
+                handle = module.register_forward_hook(_adder(site, seen, alive))
                 stack.callback(handle.remove)
             yield
 
@@ -176,7 +207,7 @@ def applied(
 
     The backward pass must run inside: outside, recomputed activations would lack the edit.
     """
-    return (patch if rows_B is None else patch.select(rows_B)).attach(model)
+    return patch.attach(model, rows_B)
 
 
 def linear_map(model: nn.Module, site: str) -> nn.Module:
@@ -273,7 +304,7 @@ def _map(patch: Patch, function: _TensorMap) -> Patch:
     return Patch(updates)
 
 
-def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
+def _adder(site: str, update: Update | Spread, alive: list[bool]) -> _ForwardHook:
     def check(_gradient: Tensor) -> None:
         assert alive, f"backward through {site!r} ran after its edit was taken off"
 
@@ -295,5 +326,5 @@ def _adder(site: str, update: Update, alive: list[bool]) -> _ForwardHook:
     return add
 
 
-def _dtype(update: Update) -> torch.dtype:
+def _dtype(update: Update | Spread) -> torch.dtype:
     return update.left_RKO.dtype if isinstance(update, Factors) else update.delta_ROI.dtype

@@ -100,11 +100,11 @@ def _identity(case: Case, asked: Asked) -> Row:
 
 
 def _by_length(asked: Sequence[Asked], size: int) -> Iterator[list[int]]:
-    """Batches of similar length: little padding."""
+    """Batches of similar length: little padding. Within one, probes of a case stand together."""
     lengths = [len(question.prompt) + len(question.target) for question in asked]
     order = sorted(range(len(asked)), key=lambda i: (lengths[i], i))
     for start in range(0, len(order), size):
-        yield order[start : start + size]
+        yield sorted(order[start : start + size])
 
 
 @torch.no_grad()
@@ -177,7 +177,7 @@ def _generate(
     open_ended = [i for i, question in enumerate(asked) if not question.passage]
     open_ended.sort(key=lambda i: (int(rows[i]["n_tokens"]), len(asked[i].prompt), i))  # type: ignore[call-overload]
     for start in range(0, len(open_ended), config.rows):
-        part = open_ended[start : start + config.rows]
+        part = sorted(open_ended[start : start + config.rows])
         prompts = [asked[i].prompt for i in part]
         lengths = [int(rows[i]["n_tokens"]) for i in part]  # type: ignore[call-overload]
         edit_B = torch.tensor([0 if joint else asked[i].case for i in part], device=face.device)

@@ -23,7 +23,7 @@ LAYERS = (
     "patch_file pooling",
     "tasks memory measures normaliser checkpoints",
     "editor gradients",
-    "metalearn",
+    "metalearn descent",
     "editors",
     "train_base labels audit scoring",
     "protocols",

@@ -23,6 +23,7 @@ from pipeline.records import Case
 
 SMALL: dict[str, dict[str, Any]] = {
     "ft": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30},
+    "ft_kl": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30, "c_edit": 1.0},
     "mend": {
         "rank": 4,
         "alpha": 1e-2,

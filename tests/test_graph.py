@@ -98,7 +98,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_every_run_leaves_results_and_a_report(project: Project) -> None:
-    runs = [f"{bench}-{alg}" for bench in BENCHES for alg in ("ft", "mend")]
+    runs = [f"{bench}-{alg}" for bench in BENCHES for alg in ("ft", "ft_kl", "mend")]
     results, report = project.folder / "data/tiny/main", project.folder / "reports/tiny/main"
     assert sorted(path.name for path in results.iterdir()) == runs
     for run in runs:

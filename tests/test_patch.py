@@ -62,6 +62,21 @@ def test_rows_choose_their_edit(face: Face) -> None:
     assert not torch.allclose(rows[0], rows[1])
 
 
+def test_dense_edits_reach_their_runs_of_rows() -> None:
+    """Beams and flattened tokens included: two leading rows of the module for each input row."""
+    draws = torch.Generator().manual_seed(0)
+    module = nn.ModuleDict({"map": nn.Linear(3, 2, bias=False)})
+    weight_OI = module["map"].get_parameter("weight")
+    delta_ROI = torch.randn(3, 2, 3, generator=draws)
+    edits = [2, 2, 0, 1, 1, 2]
+    x = torch.randn(12, 5, 3, generator=draws)
+    with applied(module, Patch({"map": Dense(delta_ROI)}), torch.tensor(edits)):
+        found = module["map"](x)
+    for row, answer in enumerate(found):
+        expected = x[row] @ (weight_OI + delta_ROI[edits[row // 2]]).T
+        torch.testing.assert_close(answer, expected)
+
+
 def test_leaving_gives_back_the_same_bits(face: Face) -> None:
     batch = face.encode(pairs_for(face))
     with torch.no_grad():

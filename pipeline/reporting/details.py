@@ -108,6 +108,8 @@ def choices(material: Material) -> Table | None:
     rows = []
     for run in material.request.runs:
         notes = material.fits.get(run.name, {})
+        # Lists are what an editor keeps to work with (FT+KL's examples), not what it chose.
+        notes = {key: value for key, value in notes.items() if not isinstance(value, list)}
         tried = {key: value for key, value in notes.items() if "_by_" in key}
         chosen = {key: value for key, value in notes.items() if key not in tried}
         costs = material.metrics[run.name]
