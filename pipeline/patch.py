@@ -152,7 +152,7 @@ def applied(model: nn.Module, patch: Patch, rows_B: Tensor | None = None) -> Ite
 
     The backward pass must run inside: outside, recomputed activations would lack the edit.
     """
-    if rows_B is not None:
+    if rows_B is not None and patch.rows != 1:  # one edit for all needs no copies of it
         patch = patch.select(rows_B)
     alive = [True]
     with ExitStack() as stack:

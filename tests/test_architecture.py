@@ -22,6 +22,7 @@ LAYERS = (
     "passages patch models",
     "patch_file",
     "tasks measures normaliser checkpoints",
+    "groups",
     "editor gradients",
     "metalearn",
     "editors",
