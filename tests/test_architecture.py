@@ -32,6 +32,7 @@ LAYERS = (
     "bootstrap",
     "percase",
     "metrics",
+    "studies",
     "results composition",
     "reporting tracking",
     "readme settings",
@@ -97,7 +98,8 @@ def needed(stage: str) -> set[str]:
     if name in ("prepare", "label"):
         roots.append(f"pipeline.tasks.{item}")
     elif name in ("fit", "evaluate"):
-        alg = read_params(ROOT / "params.yaml")["runs"][item]["alg"]
+        items = read_params(ROOT / "params.yaml")["fits" if name == "fit" else "runs"]
+        alg = items[item]["alg"]
         roots.append(f"pipeline.editors.{alg}")
     ours = {m for m in closure(roots) if m.split(".")[0] in ("pipeline", "stages")}
     return {file_of(module) for module in ours - {"pipeline"}}

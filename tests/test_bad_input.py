@@ -122,7 +122,7 @@ def test_a_hand_edit_of_the_wrong_type_is_named_by_its_path(
     params["benches"]["zsre"]["data"]["facts"] = "many"
     with pytest.raises(SettingsError, match=r"benches\.zsre\.data\.facts to be a whole number"):
         stage("prepare", monkeypatch)(params, "zsre")
-    params["runs"]["zsre-mend"]["settings"]["rnak"] = 4
+    params["fits"]["zsre-mend"]["settings"]["rnak"] = 4
     with pytest.raises(SettingsError, match=r"zsre-mend\.settings\.rnak.*Did you mean 'rank'"):
         stage("fit", monkeypatch)(params, "zsre-mend")
 
@@ -130,7 +130,7 @@ def test_a_hand_edit_of_the_wrong_type_is_named_by_its_path(
 def test_an_unknown_editor_in_the_record_is_named(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params["runs"]["zsre-mend"]["alg"] = "mnd"
+    params["fits"]["zsre-mend"]["alg"] = "mnd"
     with pytest.raises(SettingsError, match=r"'mnd'. Did you mean 'mend'"):
         stage("fit", monkeypatch)(params, "zsre-mend")
 
