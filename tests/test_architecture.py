@@ -20,7 +20,7 @@ LAYERS = (
     "wordings_people",
     "world",
     "passages patch models",
-    "patch_file",
+    "patch_file aggregate",
     "tasks measures normaliser checkpoints",
     "groups",
     "editor gradients",
