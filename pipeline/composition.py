@@ -1,8 +1,8 @@
 """From `conf/` to the record `params.yaml`, and what the record derives from its own values.
 
 Hydra composes the record, here and inside `dvc exp run -S ...`; both must write the same bytes.
-Four root keys are derived: the pairs of benchmark and editor to run, those among them that learn
-before they edit, the pairs left out with the reason, and what the raw data are read from.
+Four root keys are derived: the runs that the study names, what has to be fitted for them, the runs
+left out with the reason, and what the raw data are read from.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import RECORD, Params, flatten, pick, read_params
+from pipeline.config import RECORD, Params, build, flatten, pick, read_params
 from pipeline.errors import SettingsError, near_misses
 from pipeline.storage import write_aside
+from pipeline.studies import Plan, fits_of, name_runs, refuse_unknown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 DERIVED = ("source", "runs", "fits", "skipped")
 _WORLD = "pipeline/world.py"
-_NEEDED = ("suite", "raw", "world", "algs", "benches", "editors", "traits", "overrides")
+_NEEDED = ("suite", "raw", "world", "algs", "plan", "benches", "editors", "traits", "overrides")
 
 
 def register() -> None:
@@ -43,33 +44,9 @@ def derive(values: Mapping[str, Any]) -> Params:
         SettingsError: an editor or a benchmark is named that there is not, or `raw` does not fit.
     """
     _refuse_unknown(values)
-    runs: dict[str, Any] = {}
-    skipped: list[dict[str, str]] = []
-    for bench, settings in values["benches"].items():
-        for alg in values["algs"]:
-            run, kind = f"{bench}-{alg}", settings["base"]["kind"]
-            traits = values["traits"][alg]
-            if kind not in traits["edits"]:
-                reason = f"{alg} does not edit a {kind} model"
-                skipped.append({"run": run, "bench": bench, "alg": alg, "reason": reason})
-                continue
-            own = values["overrides"].get(alg, {}).get(bench, {})
-            editor = f"data/{values['suite']}/{bench}/editors/{alg}"
-            runs[run] = {
-                "bench": bench,
-                "alg": alg,
-                "fit": traits["learns"],
-                # What evaluation needs besides the base model; an editor's code when nothing
-                # was learnt, since DVC has no optional dependencies.
-                "editor": editor if traits["learns"] else f"pipeline/editors/{alg}.py",
-                "settings": _merged(values["editors"][alg], own),
-            }
-    fits = {
-        run: {"bench": item["bench"], "alg": item["alg"]}
-        for run, item in runs.items()
-        if item["fit"]
-    }
-    return {"source": _source(values), "runs": runs, "fits": fits, "skipped": skipped}
+    plan = build(Plan, values.get("plan", {}), "plan")
+    runs, skipped = name_runs(plan, values)
+    return {"source": _source(values), "runs": runs, "fits": fits_of(runs), "skipped": skipped}
 
 
 def compose(root: Path, overrides: Sequence[str] = ()) -> str:
@@ -160,35 +137,22 @@ def _own_error(error: BaseException | None) -> SettingsError | None:
     return error
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
-    merged = dict(base)
-    for key, value in own.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
-
-
 def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    _among("algs", values["algs"], values["editors"], "an editor")
-    _among("traits", values["editors"], values["traits"], "an editor with traits")
-    _among("overrides", values["overrides"], values["editors"], "an editor")
-    for alg, benches in values["overrides"].items():
-        _among(f"overrides.{alg}", benches, values["benches"], "a benchmark")
-        for bench, own in benches.items():
-            _among(f"overrides.{alg}.{bench}", own, values["editors"][alg], f"a setting of {alg}")
-
-
-def _among(where: str, found: Sequence[str] | Mapping[str, Any], known: Any, what: str) -> None:
-    if isinstance(found, str):
+    if isinstance(values["algs"], str):
         raise SettingsError(
-            expected=f"{where} to be a list",
-            found=repr(found),
-            remedy=f"Name one by its group: alg={found}; several run one after another: --queue.",
+            expected="algs to be a list",
+            found=repr(values["algs"]),
+            remedy=f"Name one by its group: alg={values['algs']}; several run one after another: "
+            "--queue.",
         )
-    for name in found:
-        if name not in known:
-            raise SettingsError(
-                expected=f"{what} in {where}", found=repr(name), remedy=near_misses(name, known)
+    refuse_unknown("algs", values["algs"], values["editors"], "an editor")
+    refuse_unknown("traits", values["editors"], values["traits"], "an editor with traits")
+    refuse_unknown("overrides", values["overrides"], values["editors"], "an editor")
+    for alg, benches in values["overrides"].items():
+        refuse_unknown(f"overrides.{alg}", benches, values["benches"], "a benchmark")
+        for bench, own in benches.items():
+            refuse_unknown(
+                f"overrides.{alg}.{bench}", own, values["editors"][alg], f"a setting of {alg}"
             )
 
 

@@ -48,6 +48,7 @@ class Root:
     seed: int
     threads: int
     algs: tuple[str, ...]
+    plan: dict[str, Any]
     world: dict[str, Any] | None
     benches: dict[str, Any]
     editors: dict[str, Any]

@@ -29,9 +29,10 @@ from pipeline.gradients import EditPass, Loss, token_gradients
 from pipeline.models import Face
 from pipeline.models.face import Batch, Encoded
 from pipeline.models.layouts import Place
-from pipeline.patch import Dense, Patch, applied, linear_map, weight_OI
+from pipeline.patch import Patch, applied, linear_map, weight_OI
 from pipeline.progress import bar
 from pipeline.records import Request
+from pipeline.updates import Dense
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from pipeline.measures import exact, nll
 from pipeline.models.face import Batch, Face
-from pipeline.patch import Factors, Patch, linear_map
+from pipeline.patch import Patch, linear_map
+from pipeline.updates import Factors
 
 # (logits_NV, batch) -> the loss of each row.
 Loss = Callable[[Tensor, Batch], Tensor]

@@ -16,12 +16,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import checkpoints
+from pipeline import checkpoints, groups
 from pipeline.editor import Material
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
@@ -44,7 +45,8 @@ class Config:
         decay: end the run with a cosine from full rate to none; the paper keeps rates constant.
         c_edit: weight of the edit loss.
         clip: largest gradient norm.
-        heldout: training cases kept aside for early stopping.
+        heldout: training cases kept aside for early stopping; at least k, at most a fifth of all.
+            A fifth that is fewer than k makes one smaller group.
         validate_every, patience: steps between validations, and without a new best before the end.
         warm_up: training cases whose statistics are taken before the first step.
         any_wording: edit with a wording drawn anew each time, not with the case's own prompt: more
@@ -96,6 +98,7 @@ class Draw:
     edits: EditBatch
     rephrases: Batch
     bystanders: Batch
+    k: int = 1  # consecutive cases that are edited together
 
 
 class Learner(nn.Module):
@@ -147,8 +150,9 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     Raises:
         EditorError: the loss was never finite.
     """
-    taught, kept = _hold_out(material.cases, config.heldout, material.seed)
-    frozen = [draw(face, part, material.seed, epoch=-1) for part in _groups(kept, config.k)]
+    taught, kept = _hold_out(material.cases, max(config.heldout, config.k), material.seed)
+    k = min(config.k, len(kept))
+    frozen = [draw(face, part, material.seed, -1, k) for part in groups.chunks(kept, 50, k)]
     optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)
     at = Progress()
@@ -156,12 +160,12 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     if found := store.load():
         at, best = Progress(**found[0]), found[1]
     else:
-        for part in _chunks(taught[: config.warm_up], config.batch):
+        for part in groups.chunks(taught[: config.warm_up], config.batch):
             learner.observe(face, draw(face, part, material.seed, epoch=-2).edits)
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
         _set_rates(optimizer, config, step)
-        drawn = draw(face, cases, material.seed, epoch, any_wording=config.any_wording)
+        drawn = draw(face, cases, material.seed, epoch, config.k, any_wording=config.any_wording)
         losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue
@@ -186,11 +190,22 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
 
 
 def draw(
-    face: Face, cases: Sequence[Case], seed: int, epoch: int, *, any_wording: bool = False
+    face: Face,
+    cases: Sequence[Case],
+    seed: int,
+    epoch: int,
+    k: int = 1,
+    *,
+    any_wording: bool = False,
 ) -> Draw:
-    """Choose each case's other wording and bystander, by seed, epoch and case id alone."""
+    """Choose each case's other wording and bystander, by seed, epoch and case id.
+
+    No bystander is about another edit of its group of k; cases that fill no group are left out.
+    """
     edits, rephrases, bystanders = [], [], []
-    for case in cases:
+    grouped = groups.whole(cases, k)
+    spared = [probes for group in grouped for probes in groups.spared(group)]
+    for case, probes in zip(chain.from_iterable(grouped), spared, strict=True):
         choice = random.Random(f"{seed}/{epoch}/{case.id}")
         prompt = case.prompt
         others: Sequence[str] = case.rephrases or (case.prompt,)
@@ -198,9 +213,9 @@ def draw(
             prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
         edits.append(replace(case.request(), prompt=prompt))
         rephrases.append((choice.choice(others), case.target_new))
-        bystander = choice.choice(case.unrelated)
+        bystander = choice.choice(probes)
         bystanders.append((bystander.prompt, bystander.target))
-    return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders))
+    return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders), k)
 
 
 def _learn(
@@ -211,7 +226,7 @@ def _learn(
     with torch.no_grad():
         before_NV = face.logits(drawn.bystanders)
     # k rows that follow each other see the same edit, made of all k.
-    patch = learner.joined(learner.patch(face, drawn.edits), config.k)
+    patch = learner.joined(learner.patch(face, drawn.edits), drawn.k)
     loss_base = learner.base_loss(face, drawn)
     with applied(face.model, patch):
         loss_edit = nll(face.logits(drawn.rephrases), drawn.rephrases).mean()
@@ -232,7 +247,7 @@ def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Confi
     losses, successes = [], []
     for drawn in frozen:
         before_NV = face.logits(drawn.bystanders)
-        patch = learner.joined(learner.patch(face, drawn.edits).detach(), config.k)
+        patch = learner.joined(learner.patch(face, drawn.edits).detach(), drawn.k)
         with applied(face.model, patch):
             after_NV = face.logits(drawn.rephrases)
             loss_B = config.c_edit * nll(after_NV, drawn.rephrases)
@@ -275,17 +290,6 @@ def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
     edit = sum(pair[0] for pair in losses) / len(losses)
     loc = sum(pair[1] for pair in losses) / len(losses)
     return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
-
-
-def _groups(cases: Sequence[Case], k: int) -> Iterator[Sequence[Case]]:
-    """Chunks of about fifty cases, whole groups of k; what is over is left out."""
-    whole = len(cases) // k * k
-    return _chunks(cases[:whole], max(1, 50 // k) * k)
-
-
-def _chunks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:
-    for start in range(0, len(cases), size):
-        yield cases[start : start + size]
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -238,7 +238,7 @@ def costs(timings: pd.DataFrame) -> Summary:
 
 
 def _check_one_run(outcomes: pd.DataFrame) -> None:
-    keys = [key for key in ("bench", "alg", "study", "protocol", "k") if key in outcomes]
+    keys = [key for key in ("bench", "alg", "variant", "study", "protocol", "k") if key in outcomes]
     runs = outcomes[keys].drop_duplicates()
     if len(runs) == 1:
         return

@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import DataError, EditorError
-from pipeline.patch import Dense, Factors, Intervention, Patch, Update, weights_of
+from pipeline.patch import Intervention, Patch, weights_of
 from pipeline.storage import write_aside
+from pipeline.updates import Dense, Factors, Update
 
 _FORMAT = "errata-patch-1"
 

@@ -1,6 +1,7 @@
 """Ways of applying edits before they are scored. Each outcome row says which one it was.
 
-`single`: every case on the clean model, as in the tables of the MEND paper.
+`single`: every case on the clean model, as in the tables of the MEND paper. `batched`: k cases at
+once on the clean model (Table 5), every case's probes judged under the joint edit of its group.
 """
 
 from __future__ import annotations
@@ -12,44 +13,77 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import scoring
-from pipeline.editor import Editor
+from pipeline import groups, scoring
+from pipeline.editor import Editor, Edits
 from pipeline.models import Face
 from pipeline.progress import bar
 from pipeline.records import Case
 
 
+def name(k: int) -> str:
+    """What editing the clean model with k cases at once is called."""
+    return "single" if k == 1 else "batched"
+
+
 def single(
     face: Face, editor: Editor, cases: Sequence[Case], config: scoring.Config
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Edit the clean model with one case at a time; cases run side by side in rows.
+    """Edit the clean model with one case at a time: `batched` with k = 1."""
+    return batched(face, editor, cases, config, k=1)
+
+
+def batched(
+    face: Face, editor: Editor, cases: Sequence[Case], config: scoring.Config, k: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Edit the clean model with k cases at once; groups run side by side in rows.
+
+    Groups are k consecutive cases, in the order given. Probes that another edit of their group is
+    about are not scored where they should stay as they were.
 
     Returns:
-        Outcome rows, bit-identical from run to run, and timings, one row per shard of cases:
-        shard, n_cases, edit_seconds, score_seconds, steps_mean, stopped_early, peak_rss_mb.
+        Outcome rows, bit-identical from run to run, and timings, one row per shard of groups:
+        shard, n_cases, n_groups, left_out (cases that fill no group, in the last row),
+        edited_bystanders (probes not scored), edit_seconds, score_seconds, steps_mean (per
+        group), stopped_early, peak_rss_mb.
+
+    Raises:
+        EditorError: there are fewer than k cases, or edits of one group contradict each other.
     """
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
-    size = config.cases
-    shards = [cases[start : start + size] for start in range(0, len(cases), size)]
+    whole = groups.whole(cases, k)
+    per_shard = max(1, config.cases // k)
+    shards = [whole[start : start + per_shard] for start in range(0, len(whole), per_shard)]
     for number, shard in enumerate(bar(shards, "edit and score")):
+        judged, dropped = zip(*map(groups.judged, shard), strict=True)
         began = time.perf_counter()
-        edits = editor.edit(face, [case.request() for case in shard])
+        edits = editor.edit(face, [case.request() for group in shard for case in group], k)
         edited = time.perf_counter()
-        outcomes += scoring.score(face, shard, edits.patch, config)
+        kept = [case for group in judged for case in group]
+        rows = [place // k for place in range(len(kept))]
+        outcomes += scoring.score(face, kept, edits.patch, config, rows)
         timings.append(
             {
                 "shard": number,
-                "n_cases": len(shard),
+                "n_cases": len(kept),
+                "n_groups": len(shard),
+                "left_out": len(cases) - len(whole) * k if number + 1 == len(shards) else 0,
+                "edited_bystanders": sum(dropped),
                 "edit_seconds": edited - began,
                 "score_seconds": time.perf_counter() - edited,
-                "steps_mean": sum(edits.steps) / len(shard),
-                "stopped_early": sum(edits.stopped_early) / len(shard),
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                **_counts(edits, len(shard)),
             }
         )
     frame = pd.DataFrame(outcomes)
-    frame.insert(0, "protocol", "single")
-    frame.insert(1, "k", 1)
+    frame.insert(0, "protocol", name(k))
+    frame.insert(1, "k", k)
     frame.insert(2, "step", 0)
     return frame, pd.DataFrame(timings)
+
+
+def _counts(edits: Edits, rows: int) -> dict[str, float]:
+    return {
+        "steps_mean": sum(edits.steps) / rows,
+        "stopped_early": sum(edits.stopped_early) / rows,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }

@@ -20,7 +20,9 @@ class Result:
     """One benchmark and editor, evaluated.
 
     Attributes:
-        run: its name in the record, "zsre-mend".
+        run: its name in the record, "zsre-mend" or "zsre-mend-no_norm".
+        variant: what sets it apart from the editor as it is; "" for nothing.
+        protocol, k: how it edits, and how many edits it makes at once.
         settings: all settings that it depends on, by dotted path.
         outcomes_hash: SHA-256 of its outcome table, which identifies it.
         digests: of the folders that it came from: DVC's hash, or SHA-256 where DVC has none.
@@ -31,6 +33,9 @@ class Result:
     run: str
     bench: str
     alg: str
+    variant: str
+    protocol: str
+    k: int
     suite: str
     study: str
     settings: Mapping[str, Any]
@@ -87,6 +92,9 @@ def _result(root: Path, params: Params, run: str, locked: Mapping[str, str], com
         run=run,
         bench=bench,
         alg=alg,
+        variant=item["variant"],
+        protocol=item["protocol"],
+        k=item["k"],
         suite=params["suite"],
         study=params["study"],
         settings=_settings(params, run),
@@ -109,6 +117,7 @@ def _settings(params: Params, run: str) -> dict[str, Any]:
             "world": params["world"],
             "bench": params["benches"][item["bench"]],
             "editor": item["settings"],
+            **{key: item[key] for key in ("variant", "protocol", "k")},
             "evaluate": params["evaluate"],
         }
     )

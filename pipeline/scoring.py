@@ -42,6 +42,7 @@ class Asked:
     """One probe of one case: what is asked, what should follow, and which edit it sees."""
 
     case: int
+    edit: int  # row of the patch
     kind: str
     index: int
     prompt: str
@@ -54,12 +55,12 @@ class Asked:
         return not self.prompt
 
 
-def questions(case: Case, number: int) -> Iterator[Asked]:
+def questions(case: Case, number: int, edit: int) -> Iterator[Asked]:
     """Every probe of a case, the edit itself first."""
     new, true = case.target_new, case.target_true
-    yield Asked(number, "edit", 0, case.prompt, new, true)
+    yield Asked(number, edit, "edit", 0, case.prompt, new, true)
     for index, prompt in enumerate(case.rephrases):
-        yield Asked(number, "rephrase", index, prompt, new, true)
+        yield Asked(number, edit, "rephrase", index, prompt, new, true)
     for kind, probes, rival in (
         ("neighbour", case.neighbours, new),
         ("hard_neighbour", case.hard_neighbours, ""),
@@ -67,26 +68,42 @@ def questions(case: Case, number: int) -> Iterator[Asked]:
         ("implied", case.implied, ""),
     ):
         for index, probe in enumerate(probes):
-            yield Asked(number, kind, index, probe.prompt, probe.target, rival)
+            yield Asked(number, edit, kind, index, probe.prompt, probe.target, rival)
 
 
-def score(face: Face, cases: Sequence[Case], patch: Intervention, config: Config) -> list[Row]:
-    """Outcome rows of `cases`; case i sees the patch's row i, or its only row.
+def score(
+    face: Face,
+    cases: Sequence[Case],
+    patch: Intervention,
+    config: Config,
+    edits: Sequence[int] | None = None,
+) -> list[Row]:
+    """Outcome rows of `cases`, in the order of cases and their probes, whatever the batches were.
 
-    Rows come in the order of cases and their probes, whatever the batches were.
+    Args:
+        edits: for each case, the patch's row that its probes see; its own number by default.
     """
-    asked = [question for number, case in enumerate(cases) for question in questions(case, number)]
+    edits = range(len(cases)) if edits is None else edits
+    asked = [
+        question
+        for number, (case, edit) in enumerate(zip(cases, edits, strict=True))
+        for question in questions(case, number, edit)
+    ]
     rows = [_identity(cases[question.case], question) for question in asked]
-    joint = patch.rows == 1 < len(cases)
     for part in _by_length(asked, config.rows):
-        edit_B = torch.tensor([0 if joint else asked[i].case for i in part], device=face.device)
+        edit_B = _edits(face, asked, part)
         for place, measured in zip(part, _measure(face, asked, part, patch, edit_B), strict=True):
             rows[place] |= measured
     if config.generate:
-        _generate(face, asked, rows, patch, joint, config)
+        _generate(face, asked, rows, patch, config)
     for row in rows:
         row["collapsed"] = _collapsed(row)
     return rows
+
+
+def _edits(face: Face, asked: Sequence[Asked], part: Sequence[int]) -> Tensor:
+    """Which row of the patch each probe of a batch sees."""
+    return torch.tensor([asked[i].edit for i in part], device=face.device)
 
 
 def _identity(case: Case, asked: Asked) -> Row:
@@ -162,12 +179,7 @@ def _rivals(
 
 
 def _generate(
-    face: Face,
-    asked: Sequence[Asked],
-    rows: list[Row],
-    patch: Intervention,
-    joint: bool,
-    config: Config,
+    face: Face, asked: Sequence[Asked], rows: list[Row], patch: Intervention, config: Config
 ) -> None:
     """Free answers, before and after, as long as the target at hand needs."""
     for row in rows:
@@ -180,7 +192,7 @@ def _generate(
         part = sorted(open_ended[start : start + config.rows])
         prompts = [asked[i].prompt for i in part]
         lengths = [int(rows[i]["n_tokens"]) for i in part]  # type: ignore[call-overload]
-        edit_B = torch.tensor([0 if joint else asked[i].case for i in part], device=face.device)
+        edit_B = _edits(face, asked, part)
         before = face.write(prompts, lengths)
         with applied(face.model, patch, edit_B):
             after = face.write(prompts, lengths)

@@ -102,6 +102,9 @@ def _log_new(client: MlflowClient, result: Result) -> bool:
     tags = {
         "bench": result.bench,
         "alg": result.alg,
+        "variant": result.variant,
+        "protocol": result.protocol,
+        "k": str(result.k),
         "suite": result.suite,
         "study": result.study,
         "mlflow.source.name": "dvc repro",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline import editor as editing
 from pipeline import editors, models, protocols, scoring
 from pipeline.config import Params, build, pick
+from pipeline.errors import SettingsError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
 from pipeline.tables import write_frame
@@ -12,20 +15,23 @@ from stages import DATA, bench_folder, set_up_torch, start
 
 
 def evaluate(params: Params, run: str) -> None:
-    """data/S/STUDY/B-A/: outcomes.parquet, one row per case and probe, and timings.parquet."""
+    """data/S/STUDY/RUN/: outcomes.parquet, one row per case and probe, and timings.parquet."""
     set_up_torch(params)
     item = pick(params, f"runs.{run}")
     module = editors.load(item["alg"])
     editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))
     config = build(scoring.Config, params["evaluate"], "evaluate")
     folder = bench_folder(params, item["bench"])
-    learned = folder / "editors" / item["alg"]
+    learned = Path(item["editor"])
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
     if item["fit"]:
+        _refuse_other_settings(params, run)
         editing.restore(editor, face, learned, base_hash)
     cases = read_cases(folder / "labelled" / "cases.parquet", "validation")
-    outcomes, timings = protocols.single(face, editor, cases, config)
-    identity = {"bench": item["bench"], "alg": item["alg"], "study": params["study"]}
+    outcomes, timings = protocols.batched(face, editor, cases, config, item["k"])
+    identity = {name: item[name] for name in ("bench", "alg", "variant")}
+    identity["study"] = params["study"]
+    how = {name: item[name] for name in ("protocol", "k")}
     hashes = {
         "seed": params["seed"],
         "base_hash": base_hash,
@@ -35,7 +41,19 @@ def evaluate(params: Params, run: str) -> None:
     }
     out = DATA / params["suite"] / params["study"] / run
     write_frame(out / "outcomes.parquet", outcomes.assign(**identity, **hashes))
-    write_frame(out / "timings.parquet", timings.assign(**identity, protocol="single", k=1))
+    write_frame(out / "timings.parquet", timings.assign(**identity, **how))
+
+
+def _refuse_other_settings(params: Params, run: str) -> None:
+    """Composed, a run and what was fitted for it have the same settings; a hand edit may not."""
+    item = params["runs"][run]
+    for name, fitted in params["fits"].items():
+        if fitted["editor"] == item["editor"] and fitted["settings"] != item["settings"]:
+            raise SettingsError(
+                expected=f"runs.{run}.settings to be those of fits.{name}, whose editor it takes",
+                found="others",
+                remedy="Edit both alike, or change conf/ and compose: errata params.",
+            )
 
 
 if __name__ == "__main__":

@@ -19,39 +19,39 @@ from stages import bench_folder, set_up_torch, start
 CURVE = ("step", "seconds", "loss", "loss_edit", "loss_loc", "val_loss", "val_success")
 
 
-def fit(params: Params, run: str) -> None:
-    """data/S/B/editors/A/: what the editor learned, what it tells the report, and its curve."""
+def fit(params: Params, name: str) -> None:
+    """data/S/B/editors/NAME/: what the editor learned, what it tells the report, and its curve."""
     set_up_torch(params)
-    item = pick(params, f"runs.{run}")
+    item = pick(params, f"fits.{name}")
     bench, alg = item["bench"], item["alg"]
     module = editors.load(alg)
-    editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))
+    editor = module.Editor(build(module.Config, item["settings"], f"fits.{name}.settings"))
     folder = bench_folder(params, bench)
     cases = read_cases(folder / "labelled" / "cases.parquet", "train")
     base_hash = hash_folder(folder / "base")
     material = editing.Material(
         cases=cases,
         seed=params["seed"],
-        checkpoints=_checkpoints(run, params, base_hash, hash_cases(cases)),
+        checkpoints=_checkpoints(name, params, base_hash, hash_cases(cases)),
     )
     face = models.load(folder / "base")
     curve = editor.fit(face, material)
-    learned = folder / "editors" / alg
+    learned = Path(item["editor"])
     editing.save(editor, learned, base_hash)
     write_json(learned / "fit.json", editor.notes())
     write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
 
 
-def _checkpoints(run: str, params: Params, *inputs: str) -> Path:
+def _checkpoints(name: str, params: Params, *inputs: str) -> Path:
     """Where interrupted training resumes from, under a name that stands for all it depends on.
 
     DVC empties a stage's outputs before the stage runs, and a queued experiment's folder goes with
     it; so this lies outside both.
     """
     code = [hash_file(path) for path in sorted(Path("pipeline").rglob("*.py"))]
-    depends = [params["runs"][run], params["seed"], params["threads"], *inputs, *code]
+    depends = [params["fits"][name], params["seed"], params["threads"], *inputs, *code]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return project_root() / ".errata" / "checkpoints" / f"{run}-{digest[:16]}"
+    return project_root() / ".errata" / "checkpoints" / f"{name}-{digest[:16]}"
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
 
 
 def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:
-    notes = bench_folder(params, result.bench) / "editors" / result.alg / "fit.json"
+    notes = root / params["runs"][result.run]["editor"] / "fit.json"
     return reporting.Run(
         name=result.run,
         bench=result.bench,

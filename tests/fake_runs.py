@@ -17,6 +17,7 @@ Row = dict[str, Any]
 NOTHING: Row = {
     "bench": "zsre",
     "alg": "mend",
+    "variant": "",
     "study": "main",
     "protocol": "single",
     "k": 1,

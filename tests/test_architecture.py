@@ -19,9 +19,11 @@ LAYERS = (
     "config records tables names wordings",
     "wordings_people",
     "world",
-    "passages patch models",
-    "patch_file pooling",
+    "passages updates models",
+    "patch",
+    "patch_file aggregate pooling",
     "tasks memory measures normaliser checkpoints",
+    "groups",
     "editor gradients",
     "metalearn descent",
     "editors",
@@ -31,6 +33,7 @@ LAYERS = (
     "bootstrap",
     "percase",
     "metrics",
+    "studies",
     "results composition lanes",
     "reporting tracking",
     "readme settings",
@@ -96,7 +99,8 @@ def needed(stage: str) -> set[str]:
     if name in ("prepare", "label"):
         roots.append(f"pipeline.tasks.{item}")
     elif name in ("fit", "evaluate"):
-        alg = read_params(ROOT / "params.yaml")["runs"][item]["alg"]
+        items = read_params(ROOT / "params.yaml")["fits" if name == "fit" else "runs"]
+        alg = items[item]["alg"]
         roots.append(f"pipeline.editors.{alg}")
     ours = {m for m in closure(roots) if m.split(".")[0] in ("pipeline", "stages")}
     return {file_of(module) for module in ours - {"pipeline"}}

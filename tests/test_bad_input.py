@@ -31,7 +31,7 @@ from pipeline.composition import compose, parse
 from pipeline.config import RECORD, Params, check_root
 from pipeline.editors import mend
 from pipeline.errors import DataError, ModelError, SettingsError, StorageError
-from pipeline.patch import Dense, Patch
+from pipeline.patch import Patch
 from pipeline.patch_file import save_patch
 from pipeline.records import (
     Case,
@@ -44,6 +44,7 @@ from pipeline.records import (
 from pipeline.storage import hash_folder, read_json, write_folder_aside, write_json
 from pipeline.tables import read_frame, write_frame
 from pipeline.tasks.source import Folder
+from pipeline.updates import Dense
 
 ROOT = Path(__file__).parents[1]
 CASE = Case(id="a", prompt="Where was Ada Verrin born?", target_new="Lima", subject="Ada Verrin")
@@ -122,7 +123,7 @@ def test_a_hand_edit_of_the_wrong_type_is_named_by_its_path(
     params["benches"]["zsre"]["data"]["facts"] = "many"
     with pytest.raises(SettingsError, match=r"benches\.zsre\.data\.facts to be a whole number"):
         stage("prepare", monkeypatch)(params, "zsre")
-    params["runs"]["zsre-mend"]["settings"]["rnak"] = 4
+    params["fits"]["zsre-mend"]["settings"]["rnak"] = 4
     with pytest.raises(SettingsError, match=r"zsre-mend\.settings\.rnak.*Did you mean 'rank'"):
         stage("fit", monkeypatch)(params, "zsre-mend")
 
@@ -130,7 +131,7 @@ def test_a_hand_edit_of_the_wrong_type_is_named_by_its_path(
 def test_an_unknown_editor_in_the_record_is_named(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params["runs"]["zsre-mend"]["alg"] = "mnd"
+    params["fits"]["zsre-mend"]["alg"] = "mnd"
     with pytest.raises(SettingsError, match=r"'mnd'. Did you mean 'mend'"):
         stage("fit", monkeypatch)(params, "zsre-mend")
 

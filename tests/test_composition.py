@@ -16,6 +16,7 @@ from pipeline.config import RECORD, read_params
 from pipeline.errors import SettingsError
 
 ROOT = Path(__file__).parents[1]
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 SUITES = sorted(path.stem for path in (ROOT / "conf" / "suite").glob("*.yaml"))
 
 
@@ -55,7 +56,7 @@ def test_dvc_composes_the_same_bytes(tmp_path: Path) -> None:
     from dvc.utils.hydra import compose_and_dump
 
     out = tmp_path / RECORD
-    overrides = ["alg=mend", "seed=3"]
+    overrides = ["alg=mend", "seed=3", "study=batched"]
     plugins = str(ROOT / "conf" / "plugins")
     compose_and_dump(str(out), str(ROOT / "conf"), None, "config", plugins, overrides)
     assert out.read_text() == compose(ROOT, overrides)
@@ -67,6 +68,23 @@ def test_every_suite_composes_to_settings_that_the_library_knows(
 ) -> None:
     raw = [f"raw={tmp_path}"] if suite == "local" else []
     settings.check(parse(compose(ROOT, [f"suite={suite}", *raw])))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_composes_to_settings_that_the_library_knows(study: str) -> None:
+    params = parse(compose(ROOT, [f"study={study}"]))
+    settings.check(params)
+    assert params["study"] == study
+    assert params["runs"]
+    fitted = {item["editor"] for item in params["fits"].values()}
+    assert fitted == {item["editor"] for item in params["runs"].values() if item["fit"]}
+
+
+def test_every_budget_is_of_a_suite_and_a_study() -> None:
+    for path in (ROOT / "conf" / "budget").glob("*.yaml"):
+        suite, _, study = path.stem.partition("-")
+        assert suite in SUITES
+        assert study in STUDIES
 
 
 def test_runs_hold_the_pairs_that_apply_and_skipped_the_others() -> None:
@@ -85,6 +103,71 @@ def test_overrides_reach_one_benchmark_and_keep_the_rest() -> None:
     assert runs["counterfact-mend"]["settings"] == {"rank": 4, "outer": {"lr": 1, "steps": 9}}
 
 
+def test_a_plan_names_variants_and_numbers_of_edits() -> None:
+    plan = {
+        "on_benches": ["counterfact"],
+        "variants": {"all": {"deep": {"layer": 2}}, "mend": {"thin": {"rank": 2}}},
+        "ks": [1, 4],
+        "joint": {"mend": {"outer": {"steps": 3}}},
+    }
+    editors = values()["editors"]
+    editors["mend"]["outer"] |= {"k": 1, "batch": 6}
+    derived = derive(values(plan=plan, editors=editors))
+    runs = derived["runs"]
+    assert list(runs) == [
+        "counterfact-mend", "counterfact-mend-k4", "counterfact-mend-thin",
+        "counterfact-mend-thin-k4", "counterfact-rome", "counterfact-rome-k4",
+        "counterfact-rome-deep", "counterfact-rome-deep-k4",
+    ]  # fmt: skip
+    assert [(item["variant"], item["protocol"], item["k"]) for item in runs.values()][:4] == [
+        ("", "single", 1), ("", "batched", 4), ("thin", "single", 1), ("thin", "batched", 4)
+    ]  # fmt: skip
+    thin = runs["counterfact-mend-thin-k4"]["settings"]
+    assert thin == {"rank": 2, "outer": {"lr": 1, "steps": 3, "k": 4, "batch": 8}}
+    assert runs["counterfact-mend-thin"]["settings"]["outer"]["steps"] == 9
+    assert runs["counterfact-rome-deep-k4"]["settings"] == {"layer": 2}
+    assert [pair["run"] for pair in derived["skipped"]] == ["counterfact-mend-deep"]
+    assert list(derived["fits"]) == [
+        "counterfact-mend", "counterfact-mend-k4",
+        "counterfact-mend-thin", "counterfact-mend-thin-k4",
+    ]  # fmt: skip
+
+
+def test_equal_settings_share_what_was_fitted() -> None:
+    """FT's rate is the same for any k, and a variant that changes nothing is the editor itself."""
+    traits = {"mend": {"learns": True, "edits": ["seq2seq", "causal"]}}
+    plan = {"ks": [1, 4], "variants": {"mend": {"same": {"rank": 4}}}, "among": ["mend"]}
+    editors = {"mend": {"rank": 4}, "rome": {}}
+    derived = derive(values(plan=plan, editors=editors, traits=values()["traits"] | traits))
+    assert len(derived["runs"]) == 8
+    assert derived["fits"] == {
+        f"{bench}-mend": {
+            "bench": bench,
+            "alg": "mend",
+            "editor": f"data/sample/{bench}/editors/mend",
+            "settings": {"rank": 4},
+        }
+        for bench in ("zsre", "counterfact")
+    }
+
+
+def test_an_editor_of_one_edit_at_a_time_is_left_out_of_more() -> None:
+    traits = values()["traits"]
+    traits["rome"]["joint"] = False
+    derived = derive(values(plan={"ks": [1, 4], "among": ["rome"]}, traits=traits))
+    assert list(derived["runs"]) == ["counterfact-rome"]
+    assert derived["skipped"][-1]["run"] == "counterfact-rome-k4"
+    assert derived["skipped"][-1]["reason"] == "rome makes one edit at a time"
+
+
+def test_the_command_line_overrides_a_studys_budget() -> None:
+    params = parse(compose(ROOT, ["suite=tiny", "study=batched", "alg=mend"]))
+    assert list(params["runs"]) == ["zsre-mend", "zsre-mend-k2"]
+    params = parse(compose(ROOT, ["suite=tiny", "study=batched", "alg=mend", "plan.ks=[3]"]))
+    assert list(params["runs"]) == ["zsre-mend-k3"]
+    assert params["runs"]["zsre-mend-k3"]["settings"]["outer"]["batch"] == 3
+
+
 def test_no_editors_give_no_runs() -> None:
     derived = derive(values(algs=[]))
     assert derived["runs"] == derived["fits"] == {}
@@ -98,6 +181,14 @@ def test_no_editors_give_no_runs() -> None:
         ({"overrides": {"mnd": {}}}, "an editor in overrides"),
         ({"overrides": {"mend": {"zrse": {}}}}, "a benchmark in overrides.mend.*'zsre'"),
         ({"overrides": {"mend": {"zsre": {"rnak": 1}}}}, r"overrides\.mend\.zsre.*'rank'"),
+        ({"plan": {"among": ["mnd"]}}, "an editor in plan.among.*'mend'"),
+        ({"plan": {"on_benches": ["zrse"]}}, "a benchmark in plan.on_benches.*'zsre'"),
+        ({"plan": {"variants": {"mnd": {}}}}, "an editor in plan.variants"),
+        ({"plan": {"variants": {"mend": {"a": {"rnak": 1}}}}}, r"plan\.variants\.mend\.a.*'rank'"),
+        ({"plan": {"variants": {"mend": {"k25": {}}}}}, "a name in plan.variants.mend"),
+        ({"plan": {"joint": {"mend": {"rnak": 1}}}}, r"plan\.joint\.mend.*'rank'"),
+        ({"plan": {"ks": [1, 0]}}, "different numbers of edits from 1 on"),
+        ({"plan": {"sk": [1]}}, "found plan.sk. Did you mean 'ks'"),
         ({"raw": "/somewhere"}, "no folder of raw data.*suite=local"),
         ({"world": None}, "raw to be the folder.*-S raw=/path"),
         ({"world": None, "raw": "/no/such/folder"}, "a folder.*/no/such/folder"),

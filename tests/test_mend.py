@@ -17,8 +17,9 @@ from pipeline.editors import mend
 from pipeline.gradients import token_gradients
 from pipeline.models import Face
 from pipeline.normaliser import Normaliser
-from pipeline.patch import Factors, linear_map, weight_OI
+from pipeline.patch import linear_map, weight_OI
 from pipeline.records import Request
+from pipeline.updates import Factors
 
 GOLDEN = Path(__file__).parent / "golden" / "mend"
 TENSORS = load_file(GOLDEN / "gradient_transform.safetensors")

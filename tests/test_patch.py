@@ -13,18 +13,9 @@ from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import DataError, EditorError, ModelError
 from pipeline.models import Face
-from pipeline.patch import (
-    Dense,
-    Factors,
-    Patch,
-    applied,
-    join,
-    linear_map,
-    merge,
-    stack_rows,
-    weight_OI,
-)
+from pipeline.patch import Patch, applied, join, linear_map, merge, stack_rows, weight_OI
 from pipeline.patch_file import load_patch, save_patch
+from pipeline.updates import Dense, Factors
 
 
 def random_patch(face: Face, rows: int, terms: int = 2, seed: int = 0) -> Patch:

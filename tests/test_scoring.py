@@ -12,8 +12,9 @@ from conftest import make_face, pairs_for
 from pipeline import measures, metalearn, protocols, scoring
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
-from pipeline.patch import Dense, Patch, linear_map, weight_OI
+from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Case
+from pipeline.updates import Dense
 
 CONFIG = scoring.Config(cases=8, rows=7)
 

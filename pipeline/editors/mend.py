@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import metalearn
+from pipeline.aggregate import LeastSquares, wanted
 from pipeline.editor import Editor as Base
 from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import TokenGradients, token_gradients
@@ -32,8 +33,9 @@ from pipeline.metalearn import EditBatch
 from pipeline.models import Face
 from pipeline.models.layouts import Place
 from pipeline.normaliser import Normaliser
-from pipeline.patch import Factors, Patch, linear_map, weight_OI
+from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Request
+from pipeline.updates import Factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,10 @@ class Config:
         residual: keep the skip connections. The reference drops them with "xavier".
         combine: one network on [u, δ]; otherwise one for each.
         transform: "both", only "u", only "delta", or only the "smaller"; implies not `combine`.
+        aggregate: how the tokens of edits made at once become one edit: the paper's "sum", or
+            "least_squares" over what the sum's terms want (MALMEN; see pipeline.aggregate).
+        ridge: λ that least squares starts with, in inputs; learned like α.
+        moments: least squares with λ C (ours, after MEMIT) in place of MALMEN's λ I.
     """
 
     place: Place = "mlp"
@@ -62,6 +68,9 @@ class Config:
     residual: bool = True
     combine: bool = True
     transform: Literal["both", "u", "delta", "smaller"] = "both"
+    aggregate: Literal["sum", "least_squares"] = "sum"
+    ridge: float = 100.0
+    moments: bool = False
     outer: metalearn.Config = field(default_factory=metalearn.Config)
 
 
@@ -158,29 +167,50 @@ class Mend(metalearn.Learner):
         for key, members in groups.items():
             outputs, inputs = shapes[members[0]]
             self.transforms[key] = Transform(inputs, outputs, len(members), config, draws)
+        self.solver: LeastSquares | None = None
+        if config.aggregate == "least_squares":
+            widths = {site: inputs for site, (_, inputs) in shapes.items()}
+            self.solver = LeastSquares(widths, config.ridge, moments=config.moments)
+        self.start = config.alpha
         self.to(face.device)
 
     def groups(self, config: metalearn.Config) -> list[dict[str, Any]]:
-        """The networks at `lr`, the edit rates at `lr_alpha`."""
-        networks = list(self.transforms.parameters())
-        return [
-            {"params": networks, "lr": config.lr, "initial_lr": config.lr},
-            {"params": [self.alphas], "lr": config.lr_alpha, "initial_lr": config.lr_alpha},
-        ]
+        """The networks at `lr`, the edit rates at `lr_alpha`, log λ as fast as rates change."""
+        rates = [(list(self.transforms.parameters()), config.lr), ([self.alphas], config.lr_alpha)]
+        if self.solver is not None:
+            rates.append((list(self.solver.parameters()), config.lr_alpha / self.start))
+        return [{"params": some, "lr": rate, "initial_lr": rate} for some, rate in rates]
 
     @torch.no_grad()
     def observe(self, face: Face, edits: EditBatch) -> None:
         """Count these edits' u and δ in the statistics."""
         self.train()
-        self.patch(face, edits)
+        gradients = token_gradients(face, edits.batch, self.sites).gradients
+        self._terms(gradients)
+        if self.solver is not None:
+            for site, found in gradients.items():
+                self.solver.observe(site, found.u_RTI[_live(found)].to(self.alphas.dtype))
 
     def patch(self, face: Face, edits: EditBatch) -> Patch:
-        """Algorithm 2: gradients, transformed token by token."""
+        """Algorithm 2: gradients, transformed token by token.
+
+        Under least squares the rows are keys and wanted changes, edits only once `joined`.
+        """
         gradients = token_gradients(face, edits.batch, self.sites).gradients
+        terms = self._terms(gradients)
+        if self.solver is not None:
+            terms = {site: wanted(term, gradients[site].u_RTI) for site, term in terms.items()}
+        return Patch(terms)
+
+    def joined(self, patch: Patch, k: int) -> Patch:
+        """Every k consecutive rows as one edit, by the sum of their terms or by least squares."""
+        return super().joined(patch, k) if self.solver is None else self.solver.joined(patch, k)
+
+    def _terms(self, gradients: Mapping[str, TokenGradients]) -> dict[str, Factors]:
         updates: dict[str, Factors] = {}
         for key, members in self.members.items():
             updates |= self._transformed(self.transforms[key], members, gradients)
-        return Patch({site: updates[site] for site in self.sites})
+        return {site: updates[site] for site in self.sites}
 
     def _transformed(
         self, transform: nn.Module, members: Sequence[str], found: Mapping[str, TokenGradients]
@@ -251,7 +281,10 @@ class Editor(Base):
         assert self.learner is not None, "fit or restore first"
         rates = zip(self.learner.sites, self.learner.alphas.tolist(), strict=True)
         count = sum(parameter.numel() for parameter in self.learner.parameters())
-        return {"parameters": count, "alpha": dict(rates)}
+        notes: dict[str, Any] = {"parameters": count, "alpha": dict(rates)}
+        if (solver := self.learner.solver) is not None:
+            notes["ridge"] = dict(zip(solver.sites, solver.log_ridge_M.exp().tolist(), strict=True))
+        return notes
 
     def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Rebuild the networks and load what was learned."""

@@ -1,0 +1,193 @@
+"""From a study's plan to the runs that it names: benchmarks, editors, variants, edits at once.
+
+A run is called by its benchmark and editor, then by what makes it another one: `zsre-mend`,
+`zsre-mend-no_norm`, `zsre-mend-k25`. What an editor learns lies in a folder named the same way by
+its settings alone, so that runs of equal settings, in one study or in several, share it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import Params
+from pipeline.errors import SettingsError, near_misses
+
+EVERY = "all"  # in `variants`: every editor that has the settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study runs.
+
+    Attributes:
+        among: its editors, out of those asked for; None: all of them.
+        on_benches: its benchmarks; None: all of them.
+        variants: by editor (or "all"), named changes of its settings. The editor as it is runs
+            beside them.
+        ks: numbers of edits made at once; 1 is the main table's protocol.
+        joint: by editor, settings where more than one edit is made at once: its budget.
+    """
+
+    among: tuple[str, ...] | None = None
+    on_benches: tuple[str, ...] | None = None
+    variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    ks: tuple[int, ...] = (1,)
+    joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
+        if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
+            raise SettingsError(
+                expected="plan.ks to be different numbers of edits from 1 on",
+                found=str(list(self.ks)),
+                remedy="The main table has [1], Table 5 of the MEND paper [1, 5, 25, 75, 125].",
+            )
+        for alg, variants in self.variants.items():
+            for name in variants:
+                if not re.fullmatch(r"(?!k\d)[a-z][a-z0-9_]*", name):
+                    raise SettingsError(
+                        expected=f"a name in plan.variants.{alg}",
+                        found=repr(name),
+                        remedy="Use small letters, digits and _; k25 means 25 edits at once.",
+                    )
+
+
+def name_runs(plan: Plan, values: Mapping[str, Any]) -> tuple[Params, list[dict[str, str]]]:
+    """The runs of a plan, by name, and the ones left out with the reason.
+
+    Args:
+        values: a record's suite, algs, benches, editors, traits and overrides.
+    """
+    _refuse_unknown(plan, values)
+    runs: Params = {}
+    skipped: list[dict[str, str]] = []
+    for bench, about in values["benches"].items():
+        if plan.on_benches is not None and bench not in plan.on_benches:
+            continue
+        for alg in values["algs"]:
+            if plan.among is not None and alg not in plan.among:
+                continue
+            traits = values["traits"][alg]
+            kind = about["base"]["kind"]
+            if kind not in traits["edits"]:
+                reason = f"{alg} does not edit a {kind} model"
+                skipped.append(_skip(bench, alg, "", 1, reason))
+                continue
+            _add_runs(runs, skipped, plan, values, bench, alg)
+    return runs, skipped
+
+
+def fits_of(runs: Params) -> Params:
+    """What has to be fitted for some runs: an item for each folder."""
+    return {
+        f"{item['bench']}-{item['editor'].rpartition('/')[2]}": {
+            key: item[key] for key in ("bench", "alg", "editor", "settings")
+        }
+        for item in runs.values()
+        if item["fit"]
+    }
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
+    """`base` with the values of `own`, level by level."""
+    result = dict(base)
+    for key, value in own.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if nested else value
+    return result
+
+
+def refuse_unknown(
+    where: str, found: Sequence[str] | Mapping[str, Any], known: Any, what: str
+) -> None:
+    """Raises SettingsError for a name that is not known, with the near misses."""
+    for name in found:
+        if name not in known:
+            raise SettingsError(
+                expected=f"{what} in {where}", found=repr(name), remedy=near_misses(name, known)
+            )
+
+
+def _add_runs(
+    runs: Params,
+    skipped: list[dict[str, str]],
+    plan: Plan,
+    values: Mapping[str, Any],
+    bench: str,
+    alg: str,
+) -> None:
+    """All runs of one editor on one benchmark."""
+    traits = values["traits"][alg]
+    usual = merged(values["editors"][alg], values["overrides"].get(alg, {}).get(bench, {}))
+    for variant, own in _variants(plan, alg).items():
+        if lacking := [key for key in own if key not in usual]:
+            reason = f"{alg} has no setting {' and '.join(lacking)}"
+            skipped.append(_skip(bench, alg, variant, 1, reason))
+            continue
+        alone = merged(usual, own)
+        for k in plan.ks:
+            if k > 1 and not traits.get("joint", True):
+                reason = f"{alg} makes one edit at a time"
+                skipped.append(_skip(bench, alg, variant, k, reason))
+                continue
+            settings = alone if k == 1 else _of_k(merged(merged(usual, _joint(plan, alg)), own), k)
+            folder = f"data/{values['suite']}/{bench}/editors/"
+            if settings == usual:
+                folder += alg
+            else:
+                folder += _label(alg, variant, 1 if settings == alone else k)
+            runs[f"{bench}-{_label(alg, variant, k)}"] = {
+                "bench": bench,
+                "alg": alg,
+                "variant": variant,
+                "protocol": "single" if k == 1 else "batched",
+                "k": k,
+                "fit": traits["learns"],
+                # What evaluation needs besides the base model; an editor's code when nothing
+                # was learnt, since DVC has no optional dependencies.
+                "editor": folder if traits["learns"] else f"pipeline/editors/{alg}.py",
+                "settings": settings,
+            }
+
+
+def _variants(plan: Plan, alg: str) -> dict[str, dict[str, Any]]:
+    return {"": {}} | plan.variants.get(EVERY, {}) | plan.variants.get(alg, {})
+
+
+def _joint(plan: Plan, alg: str) -> dict[str, Any]:
+    return plan.joint.get(alg, {})
+
+
+def _of_k(settings: Params, k: int) -> Params:
+    """Settings of an editor that makes k edits at once: the outer loop trains it to do so."""
+    outer = settings.get("outer")
+    if outer is None:
+        return settings
+    return {**settings, "outer": {**outer, "k": k, "batch": -(-outer["batch"] // k) * k}}
+
+
+def _label(alg: str, variant: str, k: int) -> str:
+    return "-".join([alg, *([variant] if variant else []), *([f"k{k}"] if k > 1 else [])])
+
+
+def _skip(bench: str, alg: str, variant: str, k: int, reason: str) -> dict[str, str]:
+    run = f"{bench}-{_label(alg, variant, k)}"
+    return {"run": run, "bench": bench, "alg": alg, "variant": variant, "reason": reason}
+
+
+def _refuse_unknown(plan: Plan, values: Mapping[str, Any]) -> None:
+    editors = values["editors"]
+    refuse_unknown("plan.among", plan.among or (), editors, "an editor")
+    refuse_unknown("plan.on_benches", plan.on_benches or (), values["benches"], "a benchmark")
+    refuse_unknown("plan.joint", plan.joint, editors, "an editor")
+    refuse_unknown("plan.variants", plan.variants, [*editors, EVERY], "an editor")
+    for alg, variants in plan.variants.items():
+        for name, own in variants.items():
+            if alg != EVERY:
+                where = f"plan.variants.{alg}.{name}"
+                refuse_unknown(where, own, editors[alg], f"a setting of {alg}")
+    for alg, own in plan.joint.items():
+        refuse_unknown(f"plan.joint.{alg}", own, editors[alg], f"a setting of {alg}")
