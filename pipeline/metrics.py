@@ -133,8 +133,9 @@ def summarise(outcomes: pd.DataFrame, timings: pd.DataFrame, seed: int = 0) -> S
     """Every metric that these outcomes allow: {"value", "low", "high", "n"} each.
 
     `low` and `high` are the 95 % percentile bootstrap over cases, `n` the cases measured. Cases
-    edited together are drawn together; a single group of them has no interval. A metric whose probes the benchmark lacks is left out. Costs (seconds, steps, memory) have no interval:
-    their `low` and `high` are None. A value can be infinite: see `plain`.
+    edited together are drawn together; a single group of them has no interval. A metric whose
+    probes the benchmark lacks is left out. Costs (seconds, steps, memory) have no interval: their
+    `low` and `high` are None. A value can be infinite: see `plain`.
 
     Raises:
         DataError: no rows, or rows of several editors or protocols in one table.

@@ -83,9 +83,7 @@ def original_as_before(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The same rows as if the edits had been made on the original model: `orig_*` as `pre_*`."""
     before = [name for name in outcomes if name.startswith("pre_")]
     unknown = pd.Series(np.nan, index=outcomes.index)  # the original did not write freely
-    return outcomes.assign(
-        **{name: outcomes.get(f"orig_{name[4:]}", unknown) for name in before}
-    )
+    return outcomes.assign(**{name: outcomes.get(f"orig_{name[4:]}", unknown) for name in before})
 
 
 def groups(outcomes: pd.DataFrame) -> NDArray[np.int64]:
