@@ -250,7 +250,7 @@ def test_examples_show_success_and_failure_by_fixed_rules() -> None:
     assert list(chosen) == ["b", "a", "c"]
     table = examples.table({"mend": frame}, "c", chosen["c"])
     assert table.rows[0][0].text == "before"
-    assert [cell.detail for cell in table.rows[1]][1:] == ["✓", "✓", "✗"]  # the probe it broke
+    assert [cell.detail for cell in table.rows[1]][1:] == ["✓", "✓", "✗, changed"]  # it broke
 
 
 def test_editors_are_shown_on_the_cases_they_share() -> None:

@@ -30,7 +30,8 @@ def overview(material: Material) -> Shown:
             {"editor": run.label, "bench": run.bench, "drawdown_original": original}
             | headline.flat(summary)
         )
-    return (frame := pd.DataFrame(rows, columns=list(_COLUMNS))), table(frame, _published(material))
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS)).map(_rounded)
+    return frame, table(frame, _published(material))
 
 
 def table(frame: pd.DataFrame, beside: tuple[tuple[Cell, ...], ...] = ()) -> Table:
@@ -47,6 +48,11 @@ def table(frame: pd.DataFrame, beside: tuple[tuple[Cell, ...], ...] = ()) -> Tab
         caption="All editors: edit success on a rephrasing / drawdown",
         notes=tuple(_notes(frame)),
     )
+
+
+def _rounded(value: object) -> object:
+    """As the CSV holds it, so that the table made from that is the same to the last digit."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _before(material: Material, bench: str) -> Mapping[str, object]:

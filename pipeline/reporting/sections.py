@@ -85,7 +85,8 @@ def _how_to_read(report: Report) -> None:
             "cases. An interval without width says that all cases came out alike, not that the "
             "number is certain: with n such cases the true share may still lie about 3/n away. A "
             "case that breaks the model counts as failed. The first row of each table is the "
-            "model before any edit; what compares with it has a dash there, and every other dash has its reason below the table."
+            "model before any edit; what compares with it has a dash there, and every other dash "
+            "has its reason below the table."
         ),
         Folded(summary="What each metric measures", blocks=(Terms(items=tuple(terms)),)),
     )
@@ -205,7 +206,9 @@ def _examples(report: Report) -> None:
         Paragraph(
             text="Per benchmark, the first case by id that fits each rule. ✓ and ✗ say whether "
             "the probe's whole target is the likeliest answer; where the model also wrote "
-            "freely, its own words are shown."
+            "freely, its own words are shown. An edit under-generalises where it holds in its own "
+            "wording and not in another, and over-generalises where its answer is given to a "
+            "question it is not about; kept: right before, and still right."
         ),
     )
     for bench in report.frames:
