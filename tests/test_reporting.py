@@ -116,7 +116,7 @@ def test_readme_table_is_rebuilt_from_what_is_committed(folder: Path) -> None:
     report = (folder / "report.md").read_text()
     assert "**The unedited models**" in text
     assert text.count("| mend |") == 1 + 4  # all benchmarks in one table, and one table each
-    overview = text.partition("**All editors")[2].partition("- Drawdown")[0]
+    overview = text.partition("**Edit success")[2].partition("- Drawdown")[0]
     assert overview in report
     rows = [line for line in text.splitlines() if line.startswith("| CounterFact |")]
     assert rows[0] in report

@@ -30,7 +30,7 @@ def overview(material: Material) -> Shown:
             {"editor": run.label, "bench": run.bench, "drawdown_original": original}
             | headline.flat(summary)
         )
-    frame = pd.DataFrame(rows, columns=list(_COLUMNS)).map(_rounded)
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     return frame, table(frame, _published(material))
 
 
@@ -43,16 +43,11 @@ def table(frame: pd.DataFrame, beside: tuple[tuple[Cell, ...], ...] = ()) -> Tab
         for editor in dict.fromkeys(frame["editor"])
     ]
     return Table(
-        header=("Editor", *(f"{title(str(b))}: success (↑) / drawdown (↓)" for b in benches)),
+        header=("Editor", *(title(str(bench)) for bench in benches)),
         rows=(*rows, *beside),
-        caption="All editors: edit success on a rephrasing / drawdown",
+        caption="Edit success on a rephrasing (↑) / drawdown (↓)",
         notes=tuple(_notes(frame)),
     )
-
-
-def _rounded(value: object) -> object:
-    """As the CSV holds it, so that the table made from that is the same to the last digit."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _before(material: Material, bench: str) -> Mapping[str, object]:
