@@ -48,10 +48,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict[str, 
     folder = tmp_path_factory.mktemp("page")
     runs = [
         Fake(bench, alg, 0.1 * i, 0.1, adapts=alg == "enn", notes={"peak_rss_mb": 900.0})
-        for bench in ("fever", "zsre", "wikitext", "counterfact")
+        for bench in ("counterfact", "wikitext")
         for i, alg in enumerate(EDITORS)
     ]
-    reporting.write_report(study(folder / "runs", "main", runs), folder)
+    reporting.write_report(study(folder / "runs", "main", runs, 12), folder)
     page = html.escape((folder / "report.html").read_text())
     frames = "".join(
         f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{page}"></iframe>'
@@ -80,7 +80,7 @@ def test_nothing_sticks_out(
 ) -> None:
     found = seen[0][window]
     assert found["window"] == width
-    assert found["text"] > 5000
+    assert found["text"] > 3000
     assert found["page"] <= width
     assert found["furthest"] <= width
     assert found["frames"] <= width  # tables scroll inside

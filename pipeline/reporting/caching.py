@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -18,8 +19,8 @@ _HARMS = ("drawdown", "harm", "hit", "hits")
 _ROWS = {"half": ("½ε*", 0.5, "cache_half"), "": ("ε*", 1.0, "cache"),
          "double": ("2ε*", 2.0, "cache_double")}  # fmt: skip
 _HARM_WORDS = {
-    "hit": "Unrelated prompts within ε",
-    "hits": "Unrelated prompts within ε",
+    "hit": "Unrelated, within ε",
+    "hits": "Unrelated, within ε",
 }
 
 
@@ -58,14 +59,16 @@ def table(material: Material, bench: Bench) -> Table | None:
     own = runs(material, bench.name)
     if not own:
         return None
+    notes = next((material.fits[r.name] for r in own.values() if r.name in material.fits), {})
+    star = chosen(notes)
+    if isnan(star) and len(own) == 1:  # nothing that other tables do not say
+        return None
     mend = material.plain(bench.name).get("mend")
     rows: list[tuple[Cell, ...]] = []
     if mend:
         rows.append(
             (Cell(text="mend"), Cell(text=DASH), *headline.cells(material.metrics[mend.name]))
         )
-    notes = next((material.fits[r.name] for r in own.values() if r.name in material.fits), {})
-    star = chosen(notes)
     for name, (word, factor, _) in _ROWS.items():
         radius = Cell(text=columns.number(factor * star))
         if name in own:

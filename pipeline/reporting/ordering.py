@@ -92,7 +92,7 @@ def summary(found: Sequence[Claim]) -> Paragraph:
         how = f"does not appear at this scale: none of {len(found)} statements below holds"
     text = f"The paper's ordering of editors {how}."
     if lost:
-        where = "; ".join(f"{title(c.bench)}, {c.text} (here {c.shown})" for c in lost)
+        where = "; ".join(f"on {title(c.bench)}, {c.text} (here {c.shown})" for c in lost)
         text += f" What does not hold: {where}."
     doubt = sum(claim.open for claim in found)
     if doubt:
