@@ -54,8 +54,8 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
 
 
 def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:
+    notes = root / params["runs"][result.run]["editor"] / "fit.json"
     item = params["runs"][result.run]
-    notes = root / item["editor"] / "fit.json"
     return reporting.Run(
         name=result.run,
         bench=result.bench,

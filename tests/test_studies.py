@@ -260,12 +260,13 @@ def test_mlp_against_attention(tmp_path: Path) -> None:
 
 
 def test_the_caches_radius(tmp_path: Path) -> None:
-    tried = {"epsilon": 2.0, "epsilons": [0.5, 1.0, 2.0, 4.0], "success": [0.1, 0.5, 0.9, 1.0],
-             "hit": [0.0, 0.0, 0.01, 0.3]}  # fmt: skip
+    tried = {"epsilon": [0.5, 1.0, 2.0, 4.0], "success": [0.1, 0.5, 0.9, 1.0],
+             "drawdown": [0.0, 0.0, 0.01, 0.3]}  # fmt: skip
+    noted = {"epsilon": 2.0, "epsilon_star": 2.0, "curve": tried}
     runs = [
         Fake("zsre", "mend", 0.9, 0.1),
-        Fake("zsre", "cache", 0.8, 0.1, notes=tried),
-        Fake("zsre", "cache", 0.5, 0.0, variant="half", notes=tried),
+        Fake("zsre", "cache", 0.8, 0.1, notes=noted),
+        Fake("zsre", "cache", 0.5, 0.0, variant="half", notes=noted),
     ]
     request = study(tmp_path / "runs", "caching", runs)
     text = tell(request, tmp_path / "report")
@@ -277,7 +278,7 @@ def test_the_caches_radius(tmp_path: Path) -> None:
     curve = pd.read_csv(tmp_path / "report" / "tables" / "radius-zsre.csv")
     assert list(curve["success"]) == tried["success"]
     assert (tmp_path / "report" / "figures" / "cache-zsre.svg").is_file()
-    assert "epsilons: 0.5 to 4, 4 values" in text
+    assert "| zsre-cache | alpha: 0.01; epsilon: 2; epsilon star: 2 |" in text
     assert "## Ablations" not in text
 
 

@@ -14,21 +14,22 @@ from pipeline.reporting.inputs import Bench, Material, Run
 from pipeline.reporting.lines import Line, Panel, panels
 from pipeline.reporting.tables import title
 
-_RADII, _CHOSEN = ("epsilons", "radii"), ("epsilon", "radius")
-_HARMS = ("drawdown", "harm", "hit", "hits")
+_RADII, _CHOSEN = ("epsilon", "epsilons", "radii"), ("epsilon_star", "epsilon", "radius")
+_HARMS = ("drawdown", "share_of_bystanders_hit", "hit")
 _ROWS = {"half": ("½ε*", 0.5, "cache_half"), "": ("ε*", 1.0, "cache"),
          "double": ("2ε*", 2.0, "cache_double")}  # fmt: skip
 _HARM_WORDS = {
     "hit": "Unrelated, within ε",
-    "hits": "Unrelated, within ε",
+    "share_of_bystanders_hit": "Unrelated, within ε",
 }
 
 
 def curve(notes: Mapping[str, Any]) -> pd.DataFrame:
     """The radii that fitting tried and what came of each: epsilon, success, and the harm there.
 
-    Empty where the notes hold no such lists.
+    The lists stand under `curve`, or among the notes. Empty where there are none.
     """
+    notes = notes["curve"] if isinstance(notes.get("curve"), Mapping) else notes
     tried = next((notes[key] for key in _RADII if isinstance(notes.get(key), list)), None)
     if not tried:
         return pd.DataFrame()

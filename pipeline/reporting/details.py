@@ -31,6 +31,10 @@ _BASE = {
 }
 
 
+# What other tables show of fitting's notes, or nobody reads.
+_ELSEWHERE = frozenset({"parameters", "seconds", "fit_seconds", "peak_rss_mb", "curve", "seed"})
+
+
 def base_frame(material: Material) -> pd.DataFrame:
     """The base models' own quality, a row per benchmark."""
     rows = [
@@ -67,6 +71,9 @@ def choices(material: Material) -> Table | None:
     rows = []
     for run in material.request.runs:
         notes = material.fits.get(run.name, {})
+        # Lists are what an editor keeps to work with (FT+KL's examples), not what it chose.
+        notes = {key: value for key, value in notes.items() if not isinstance(value, list)}
+        notes = {key: value for key, value in notes.items() if key not in _ELSEWHERE}
         tried = {key: value for key, value in notes.items() if "_by_" in key}
         chosen = {key: value for key, value in notes.items() if key not in tried}
         costs = material.metrics[run.name]
@@ -155,12 +162,6 @@ def _attempts(key: str, results: Mapping[str, float]) -> str:
 
 def _span(value: Any) -> str:
     """Many numbers as their range."""
-    if (
-        isinstance(value, list)
-        and len(value) > 3
-        and all(isinstance(x, int | float) for x in value)
-    ):
-        return f"{text(min(value))} to {text(max(value))}, {len(value)} values"
     if isinstance(value, Mapping) and len(value) > 3:
         low, high = min(value.values()), max(value.values())
         return f"{text(low)} to {text(high)} in {len(value)} places"

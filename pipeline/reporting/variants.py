@@ -16,7 +16,15 @@ from pipeline.reporting.tables import title
 PLACES = ("mlp", "attention")
 RADII = ("half", "double")
 # In the paper's order, which ends with the editor as it is.
-_ABLATIONS = ("no_sharing", "no_norm", "no_id_init", "only_u", "only_delta", "only_smaller")
+_ABLATIONS = (
+    "no_sharing",
+    "no_norm",
+    "no_id_init",
+    "no_id_init_residual",
+    "only_u",
+    "only_delta",
+    "only_smaller",
+)
 _BUDGET = {
     "parameters": "Trained parameters",
     "steps": "Training steps",
