@@ -46,7 +46,7 @@ def properties(material: Material) -> Shown:
     notes = [
         "Leaves the model as it is: no, where the editor trains the model that it edits; then the "
         "runs hold measures of the original model too. Needs the edit pair alone: at the moment of "
-        "the edit; every editor but plain fine-tuning has learned on training cases before. A "
+        "the edit; beforehand each learns, or has a setting chosen, on training cases. A "
         "range is over the benchmarks; a dash: the editor learns nothing by steps, or it was not "
         "recorded.",
         "Memory over the leanest: peak memory of the evaluating process less the least that any "
