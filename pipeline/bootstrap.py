@@ -25,9 +25,19 @@ def column_means(x: Array) -> Array:
     return _means(np.ones((1, len(x))), x).reshape(-1)
 
 
-def resampled_means(x: Array, seed: int) -> Array:
-    """`REPLICATES` x columns: the means of every resampling. Same seed and cases, same draws."""
-    return np.vstack([_means(counts, x) for counts in _draws(len(x), seed)])
+def resampled_means(x: Array, seed: int, groups: NDArray[np.int64] | None = None) -> Array:
+    """`REPLICATES` x columns: the means of every resampling. Same seed and cases, same draws.
+
+    Args:
+        groups: for each case, the group that it is drawn with: whole groups are drawn again, since
+            cases that share a model vary together. One group alone says nothing: all NaN.
+    """
+    if groups is None:
+        groups = np.arange(len(x))
+    names, group_C = np.unique(groups, return_inverse=True)
+    if len(names) == 1 < len(x):
+        return np.full((REPLICATES, x.shape[1]), np.nan)
+    return np.vstack([_means(counts[:, group_C], x) for counts in _draws(len(names), seed)])
 
 
 def interval(values: Array) -> tuple[float, float]:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from pipeline.bootstrap import Array, column_means, interval, resampled_means
 from pipeline.errors import DataError
-from pipeline.percase import Column, before_edits, per_case
+from pipeline.percase import Column, before_edits, groups, original_as_before, per_case
 
 Numbers = dict[str, float | None]
 Summary = dict[str, Numbers]
@@ -132,9 +132,10 @@ METRICS: Mapping[str, Metric] = {
 def summarise(outcomes: pd.DataFrame, timings: pd.DataFrame, seed: int = 0) -> Summary:
     """Every metric that these outcomes allow: {"value", "low", "high", "n"} each.
 
-    `low` and `high` are the 95 % percentile bootstrap over cases, `n` the cases measured. A metric
-    whose probes the benchmark lacks is left out. Costs (seconds, steps, memory) have no interval:
-    their `low` and `high` are None. A value can be infinite: see `plain`.
+    `low` and `high` are the 95 % percentile bootstrap over cases, `n` the cases measured. Cases
+    edited together are drawn together; a single group of them has no interval. A metric whose
+    probes the benchmark lacks is left out. Costs (seconds, steps, memory) have no interval: their
+    `low` and `high` are None. A value can be infinite: see `plain`.
 
     Raises:
         DataError: no rows, or rows of several editors or protocols in one table.
@@ -142,16 +143,27 @@ def summarise(outcomes: pd.DataFrame, timings: pd.DataFrame, seed: int = 0) -> S
     _check_one_run(outcomes)
     summary = _summary(outcomes, seed)
     broken = outcomes.groupby("case_id")["collapsed"].any().to_numpy(float)
-    low, high = interval(resampled_means(broken[:, None], seed)[:, 0])
+    low, high = interval(resampled_means(broken[:, None], seed, groups(outcomes))[:, 0])
     share = float(broken.mean())
     summary["collapsed"] = {"value": share, "low": low, "high": high, "n": len(broken)}
     return summary | costs(timings)
 
 
 def unedited(outcomes: pd.DataFrame, seed: int = 0) -> Summary:
-    """The same metrics of the model before any edit, from the `pre_*` columns of the same rows."""
+    """The same metrics of the model before any edit, from the `pre_*` columns of the same rows.
+
+    Of an editor that changed the model beforehand: the model from before that, from `orig_*`.
+    """
     _check_one_run(outcomes)
-    return _summary(before_edits(outcomes), seed)
+    if measured_original(outcomes):
+        outcomes = original_as_before(outcomes)
+    return _summary(before_edits(outcomes).assign(k=1), seed)
+
+
+def measured_original(outcomes: pd.DataFrame) -> bool:
+    """Whether the editor changed the model before it edited: the original was measured as well."""
+    names = [name for name in outcomes if str(name).startswith("orig_")]
+    return bool(outcomes[names].notna().any(axis=None))
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Numbers:
@@ -178,7 +190,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Num
             remedy="Compare runs over one benchmark and one case list.",
         )
     both = np.hstack([np.where(missing, np.nan, x) for x in (x_a[at_a], x_b[at_b])])
-    means = np.vstack([column_means(both), resampled_means(both, seed)])
+    drawn = resampled_means(both, seed, groups(a)[at_a])
+    means = np.vstack([column_means(both), drawn])
     combine, width = METRICS[metric].combine, x_a.shape[1]
     with np.errstate(invalid="ignore"):
         values = combine(*means[:, :width].T) - combine(*means[:, width:].T)
@@ -204,7 +217,7 @@ def _summary(outcomes: pd.DataFrame, seed: int) -> Summary:
     metrics = {n: m for n, m in METRICS.items() if not m.benches or bench in m.benches}
     columns = tuple(dict.fromkeys(c for m in metrics.values() for c in m.columns))
     _, x = per_case(outcomes, columns)
-    means = np.vstack([column_means(x), resampled_means(x, seed)])
+    means = np.vstack([column_means(x), resampled_means(x, seed, groups(outcomes))])
     summary: Summary = {}
     for name, metric in metrics.items():
         at = [columns.index(column) for column in metric.columns]

@@ -79,6 +79,24 @@ def before_edits(outcomes: pd.DataFrame) -> pd.DataFrame:
     return outcomes.drop(columns=after).rename(columns=measured).assign(collapsed=False)
 
 
+def original_as_before(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The same rows as if the edits had been made on the original model: `orig_*` as `pre_*`."""
+    before = [name for name in outcomes if name.startswith("pre_")]
+    unknown = pd.Series(np.nan, index=outcomes.index)  # the original did not write freely
+    return outcomes.assign(**{name: outcomes.get(f"orig_{name[4:]}", unknown) for name in before})
+
+
+def groups(outcomes: pd.DataFrame) -> NDArray[np.int64]:
+    """The group of edits that each case was made in, cases in the order of `per_case`.
+
+    Protocols edit consecutive cases together, and rows keep the order of cases.
+    """
+    ids = outcomes["case_id"].drop_duplicates().to_numpy(str)
+    k = int(outcomes["k"].iloc[0]) if "k" in outcomes else 1
+    number = np.arange(len(ids)) // k
+    return np.asarray(number[np.argsort(ids)] if k > 1 else number, dtype=np.int64)
+
+
 def _values(outcomes: pd.DataFrame, column: Column) -> Array:
     """A measure of every row: NaN where it does not apply, the worst value where it broke."""
     name = column.measure

@@ -55,6 +55,7 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
 
 def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:
     notes = root / params["runs"][result.run]["editor"] / "fit.json"
+    item = params["runs"][result.run]
     return reporting.Run(
         name=result.run,
         bench=result.bench,
@@ -63,6 +64,9 @@ def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:
         metrics=results.report_folder(root, params) / "metrics" / f"{result.run}.json",
         curve=result.curve,
         fit=notes if notes.is_file() else None,
+        variant=item.get("variant", ""),
+        protocol=item.get("protocol", "single"),
+        k=item.get("k", 1),
     )
 
 

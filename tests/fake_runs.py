@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,25 @@ NAMES = {
     ),
     "counterfact": ("Ada Verrin was born in the city of", "Ada Verrin comes from", " Oslo"),
 }
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A run to make up: how often it succeeds and breaks a probe, and what its fitting noted."""
+
+    bench: str
+    alg: str
+    good: float
+    harm: float
+    variant: str = ""
+    k: int = 1
+    adapts: bool = False
+    notes: Row = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        many = f"k{self.k}" if self.k > 1 else ""
+        return "-".join(part for part in (self.bench, self.alg, self.variant, many) if part)
 
 
 def row(case_id: str, probe: str, **measured: Any) -> Row:
@@ -166,6 +187,27 @@ def request(
     )
 
 
+def study(root: Path, name: str, runs: Iterable[Fake], cases: int = 40) -> reporting.Request:
+    """The same for runs of any variant and any number of edits at once."""
+    runs = tuple(runs)
+    return reporting.Request(
+        suite="sample",
+        study=name,
+        seed=0,
+        benches=tuple(_bench(root, bench) for bench in dict.fromkeys(run.bench for run in runs)),
+        runs=tuple(_fake_run(root, run, cases) for run in runs),
+    )
+
+
+def _fake_run(root: Path, fake: Fake, cases: int) -> reporting.Run:
+    frame = outcomes(fake.bench, fake.alg, cases, fake.good, fake.harm).assign(k=fake.k)
+    if fake.adapts:  # the original model knew one thing more in ten
+        frame["orig_tf_exact"] = frame["pre_tf_exact"].where(frame.index % 10 > 0, 1.0)
+        frame["orig_nll_true"] = frame["pre_nll_true"] - 0.1
+    run = _run(root, fake.bench, fake.alg, frame, fake.name, fake.notes)
+    return replace(run, name=fake.name, variant=fake.variant, k=fake.k)
+
+
 def _bench(root: Path, name: str) -> reporting.Bench:
     folder = root / name
     kinds = {"zsre": "seq2seq", "fever": "classifier"}
@@ -204,8 +246,10 @@ def _bench(root: Path, name: str) -> reporting.Bench:
     )
 
 
-def _run(root: Path, bench: str, alg: str, frame: pd.DataFrame) -> reporting.Run:
-    folder = root / f"{bench}-{alg}"
+def _run(
+    root: Path, bench: str, alg: str, frame: pd.DataFrame, name: str = "", more: Row | None = None
+) -> reporting.Run:
+    folder = root / (name or f"{bench}-{alg}")
     steps = {"steps_mean": 31.0, "stopped_early": 0.97} if alg.startswith("ft") else {}
     times = pd.DataFrame([timing(n_cases=20, **steps), timing(shard=1, n_cases=20, **steps)])
     write_frame(folder / "outcomes.parquet", frame)
@@ -215,7 +259,7 @@ def _run(root: Path, bench: str, alg: str, frame: pd.DataFrame) -> reporting.Run
     learns = not alg.startswith("ft")
     chosen = {"rate": 0.001, "training_cases": 200, "share_reached_by_rate": tried}
     notes = {"alpha": 0.01} if learns else chosen
-    write_json(folder / "fit.json", notes)
+    write_json(folder / "fit.json", notes | (more or {}))
     curve = pd.DataFrame(
         [
             {"step": step, "seconds": step / 5, "loss": 2 / step, "loss_edit": 2 / step,

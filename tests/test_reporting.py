@@ -115,7 +115,9 @@ def test_readme_table_is_rebuilt_from_what_is_committed(folder: Path) -> None:
     text = reporting.readme_table(folder)
     report = (folder / "report.md").read_text()
     assert "**The unedited models**" in text
-    assert text.count("| mend |") == 4
+    assert text.count("| mend |") == 1 + 4  # all benchmarks in one table, and one table each
+    overview = text.partition("**Edit success")[2].partition("- Drawdown")[0]
+    assert overview in report
     rows = [line for line in text.splitlines() if line.startswith("| CounterFact |")]
     assert rows[0] in report
     assert f"rome: {DASH} because" in text
@@ -248,7 +250,7 @@ def test_examples_show_success_and_failure_by_fixed_rules() -> None:
     assert list(chosen) == ["b", "a", "c"]
     table = examples.table({"mend": frame}, "c", chosen["c"])
     assert table.rows[0][0].text == "before"
-    assert [cell.detail for cell in table.rows[1]][1:] == ["✓", "✓", "✗"]  # the probe it broke
+    assert [cell.detail for cell in table.rows[1]][1:] == ["✓", "✓", "✗, changed"]  # it broke
 
 
 def test_editors_are_shown_on_the_cases_they_share() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.metrics import Summary
-from pipeline.reporting import columns, details, html, markdown, tables
+from pipeline.reporting import columns, details, html, markdown, overview, tables
 from pipeline.reporting.inputs import Bench, Difference, Material, Request, Run, Skipped, read
 from pipeline.reporting.sections import compose
 from pipeline.storage import write_aside, write_json
@@ -69,6 +69,9 @@ def readme_table(report_folder: Path) -> str:
     """
     base = _read_csv(report_folder / "tables" / "base.csv")
     parts = [markdown.table(details.base_table(base))]
+    whole = report_folder / "tables" / "overview.csv"
+    if whole.is_file():  # a study of edits at once has none
+        parts.append(markdown.table(overview.table(_read_csv(whole))))
     chosen = {name: columns.ALL[name] for name in columns.README}
     for bench in base["bench"]:
         path = report_folder / "tables" / f"{bench}.csv"

@@ -142,6 +142,8 @@ def number(value: float, decimals: int = 3) -> str:
         return DASH
     if math.isinf(value):
         return INFINITY if value > 0 else MINUS + INFINITY
+    if abs(value) < 1000:  # as a CSV holds it, so that a tie is rounded alike from either
+        value = float(f"{value:.6g}")
     size = abs(value)
     if size >= 1e7:
         text = f"{size:.1e}".replace("e+0", "e").replace("e+", "e")

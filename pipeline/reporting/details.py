@@ -1,22 +1,18 @@
-"""What stands around the main tables: base models, pairs, chosen settings, data, costs.
+"""What stands around the main tables: base models, chosen settings, data.
 
 Each function returns a frame of plain values, for CSV, and the block that shows it.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from pipeline import metrics
-from pipeline.errors import DataError
 from pipeline.reporting import columns
 from pipeline.reporting.blocks import DASH, Cell, Table
-from pipeline.reporting.inputs import Material, Run
+from pipeline.reporting.inputs import Material
 from pipeline.reporting.tables import title
 from pipeline.reporting.words import leaves, text, words
 
@@ -33,7 +29,10 @@ _BASE = {
     "perplexity_heldout": "Perplexity, held out",
     "sampler_agreement": "Sampler agrees",
 }
-_PAIRED = ("edit_success_rephrase", "accuracy_drawdown", "perplexity_drawdown", "S")
+
+
+# What other tables show of fitting's notes, or nobody reads.
+_ELSEWHERE = frozenset({"parameters", "seconds", "fit_seconds", "peak_rss_mb", "curve", "seed"})
 
 
 def base_frame(material: Material) -> pd.DataFrame:
@@ -67,42 +66,6 @@ def base_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def pairs(material: Material) -> Shown:
-    """Differences between editors over the same cases, resampled together."""
-    rows: list[dict[str, Any]] = []
-    for bench in material.request.benches:
-        for a, b in _opponents(material, bench.name):
-            for metric in _PAIRED:
-                numbers = _difference(material, a, b, metric)
-                if numbers:
-                    rows.append(
-                        {"bench": bench.name, "a": a.alg, "b": b.alg, "metric": metric} | numbers
-                    )
-    frame = pd.DataFrame(
-        rows, columns=["bench", "a", "b", "metric", "difference", "low", "high", "n"]
-    )
-    cells = [
-        (
-            Cell(text=title(row["bench"])),
-            Cell(text=f"{row['a']} less {row['b']}"),
-            Cell(text=columns.ALL[row["metric"]].label),
-            columns.value_cell(
-                columns.ALL[row["metric"]], row["difference"], row["low"], row["high"]
-            ),
-            Cell(text=_reading(row)),
-            Cell(text=f"{int(row['n']):,}"),
-        )
-        for row in frame.to_dict("records")
-    ]
-    table = Table(
-        header=("Benchmark", "Editors", "Metric", "Difference", "Reading", "Cases"),
-        rows=tuple(cells),
-        caption="Paired differences, with 95 % intervals",
-        look="facts",
-    )
-    return frame, table
-
-
 def choices(material: Material) -> Table | None:
     """What fitting chose, on training cases only: values tried, and what came of each."""
     rows = []
@@ -110,6 +73,7 @@ def choices(material: Material) -> Table | None:
         notes = material.fits.get(run.name, {})
         # Lists are what an editor keeps to work with (FT+KL's examples), not what it chose.
         notes = {key: value for key, value in notes.items() if not isinstance(value, list)}
+        notes = {key: value for key, value in notes.items() if key not in _ELSEWHERE}
         tried = {key: value for key, value in notes.items() if "_by_" in key}
         chosen = {key: value for key, value in notes.items() if key not in tried}
         costs = material.metrics[run.name]
@@ -174,41 +138,6 @@ def data(material: Material) -> Shown:
     return frame, table
 
 
-def timings(material: Material) -> Shown:
-    """Seconds, steps and memory. Fitting's seconds are the last of the learning curve."""
-    names = {
-        "seconds_per_edit": "Seconds per edit",
-        "scoring_seconds_per_edit": "Scoring, seconds per edit",
-        "steps_mean": "Steps per edit",
-        "stopped_early": "Stopped early",
-        "peak_rss_mb": "Peak memory, MB",
-    }
-    rows = []
-    for run in material.request.runs:
-        summary = metrics.costs(material.timings[run.name])
-        curve = material.curves.get(run.name)
-        rows.append(
-            {"run": run.name, "edits": int(material.timings[run.name]["n_cases"].sum())}
-            | {name: summary[name]["value"] if name in summary else None for name in names}
-            | {"fit_seconds": None if curve is None else float(curve["seconds"].max())}
-        )
-    frame = pd.DataFrame(rows, columns=["run", "edits", *names, "fit_seconds"])
-    cells = [
-        (Cell(text=str(row["run"])), *(Cell(text=text(row[key])) for key in frame.columns[1:]))
-        for row in frame.to_dict("records")
-    ]
-    table = Table(
-        header=("Run", "Edits", *names.values(), "Fitting, seconds"),
-        rows=tuple(cells),
-        caption="Costs on the machine that ran this",
-        notes=(
-            "A dash: the editor takes no steps, or learns nothing beforehand. Peak memory is the "
-            "whole process's, model and libraries included.",
-        ),
-    )
-    return frame, table
-
-
 def _quality(key: str, value: Any) -> Cell:
     if key in ("kind", "source"):
         return Cell(text=text(value))
@@ -237,36 +166,3 @@ def _span(value: Any) -> str:
         low, high = min(value.values()), max(value.values())
         return f"{text(low)} to {text(high)} in {len(value)} places"
     return text(value)
-
-
-def _opponents(material: Material, bench: str) -> list[tuple[Run, Run]]:
-    """All pairs of up to three editors; of more, each against the most successful."""
-    runs = list(material.of(bench))
-    if len(runs) <= 3:
-        return [(b, a) for a, b in itertools.combinations(runs, 2)]
-
-    def success(run: Run) -> float:
-        value = material.metrics[run.name].get("edit_success_rephrase", {}).get("value")
-        return -math.inf if value is None else value
-
-    best = max(runs, key=success)
-    return [(best, run) for run in runs if run is not best]
-
-
-def _difference(material: Material, a: Run, b: Run, metric: str) -> metrics.Numbers:
-    if not all(metric in material.metrics[run.name] for run in (a, b)):
-        return {}
-    try:
-        return metrics.compare(
-            material.outcomes[a.name], material.outcomes[b.name], metric, material.request.seed
-        )
-    except DataError:
-        return {}  # scored on different cases: nothing can be paired
-
-
-def _reading(row: Mapping[str, Any]) -> str:
-    if not row["low"] <= row["high"] or row["low"] <= 0 <= row["high"]:
-        return "no difference shown"
-    lower_is_better = columns.ALL[row["metric"]].better == "lower"
-    winner = row["b"] if (row["low"] > 0) == lower_is_better else row["a"]
-    return f"{winner} is better"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from pipeline.metrics import measured_original
 from pipeline.records import LABELS
 from pipeline.reporting.blocks import DASH, Cell, Table, short
 from pipeline.reporting.columns import number
@@ -26,20 +28,26 @@ Outcomes = Mapping[str, pd.DataFrame]  # editor -> its outcome rows
 def choose(outcomes: Outcomes) -> list[tuple[str, str]]:
     """Case ids worth showing, each with the rule it was chosen by.
 
-    The first case, by id, where every editor's edit holds in its own and in another wording and
-    nothing else moves; the first where some editor's does not hold; the first where some editor
-    breaks a probe that should not have moved. The rules are fixed, so nobody picks what flatters.
+    The first case, by id, where the edit holds in its own and in another wording and nothing else
+    moves, under as many editors as ever at once; the first where some editor's does not hold; the
+    first where some editor breaks a probe that should not have moved. The rules are fixed, so
+    nobody picks what flatters.
     """
     good = pd.DataFrame({name: _worked(frame) for name, frame in outcomes.items()})
     kept = pd.DataFrame({name: _kept(frame) for name, frame in outcomes.items()}).loc[good.index]
+    clean = (good & kept).sum(axis=1)
+    most, among = int(clean.max()), len(good.columns)
+    whom = "every editor" if most == among else f"{most} of {among} editors"
     rules = (
-        ("Held in both wordings under every editor, and nothing else moved", good & kept, "all"),
-        ("Did not hold in both wordings under every editor", ~good, "any"),
-        ("A probe moved that should not have", ~kept, "any"),
+        (
+            f"Held in both wordings under {whom}, and nothing else moved",
+            (clean == most) & (most > 0),
+        ),
+        ("Did not hold in both wordings under every editor", ~good.all(axis=1)),
+        ("A probe moved that should not have", ~kept.all(axis=1)),
     )
     chosen: dict[str, str] = {}
-    for rule, frame, how in rules:
-        hits = frame.all(axis=1) if how == "all" else frame.any(axis=1)
+    for rule, hits in rules:
         fresh = [str(case) for case in hits.index[hits] if str(case) not in chosen]
         if fresh:
             chosen[fresh[0]] = rule
@@ -50,11 +58,14 @@ def table(outcomes: Outcomes, case_id: str, rule: str) -> Table:
     """One case: a row for the unedited model and for each editor, a column for each probe."""
     cases = {editor: _case(frame, case_id) for editor, frame in outcomes.items()}
     shown = _probes(list(cases.values()))
-    first = next(iter(cases.values()))
+    # What an editor changed before it edited is not what the others started from.
+    usual = (case for case in cases.values() if not measured_original(case))
+    first = next(usual, next(iter(cases.values())))
     header = [_question(first.loc[probe], label) for label, probe in shown]
     rows = [(Cell(text="before"), *(_answer(first.loc[probe], "pre_") for _, probe in shown))]
     for editor, case in cases.items():
-        rows.append((Cell(text=editor), *(_answer(case.loc[probe], "") for _, probe in shown)))
+        answers = (_marked(case, probe) for _, probe in shown)
+        rows.append((Cell(text=editor), *answers))
     return Table(
         header=("Model", *header),
         rows=tuple(rows),
@@ -80,6 +91,7 @@ def _kept(frame: pd.DataFrame) -> pd.Series:
 def _case(frame: pd.DataFrame, case_id: str) -> pd.DataFrame:
     """A case's rows by kind and number of the probe."""
     rows = frame[frame["case_id"].astype(str) == case_id]
+    rows = rows.drop_duplicates(["probe", "index"])  # scored after several steps: the first
     return rows.set_index(["probe", "index"], drop=False).sort_index()
 
 
@@ -121,6 +133,23 @@ def _answer(row: pd.Series, prefix: str) -> Cell:
         return Cell(text=str(said), detail=_mark(right))
     share = round(float(row[f"{prefix}tf_token_acc"]) * int(row["n_tokens"]))
     return Cell(text=f"{share} of {int(row['n_tokens'])} target tokens", detail=_mark(right))
+
+
+def _marked(case: pd.DataFrame, probe: tuple[str, int]) -> Cell:
+    """What the edited model says, and where the edit reached too far or not far enough."""
+    row, kind = case.loc[probe], probe[0]
+    cell = _answer(row, "")
+    if not row["prompt"] or row["collapsed"]:
+        return cell
+    edit = case.loc[("edit", 0)]
+    if kind in _LOCAL and _broke(row):
+        took = str(edit["target"]).strip().casefold() in str(row.get("gen_text") or "").casefold()
+        return replace(cell, detail=f"{cell.detail}, {'over-generalises' if took else 'changed'}")
+    if kind == "rephrase" and row["tf_exact"] != 1 and edit["tf_exact"] == 1:
+        return replace(cell, detail=f"{cell.detail}, under-generalises")
+    if kind in _LOCAL and row["pre_tf_exact"] == 1:
+        return replace(cell, detail=f"{cell.detail}, kept")
+    return cell
 
 
 def _verdict(row: pd.Series, prefix: str, right: bool) -> str:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.reporting import columns
 from pipeline.reporting.blocks import Picture
-from pipeline.reporting.tables import UNEDITED, headline, title
+from pipeline.reporting.headline import drawdown
+from pipeline.reporting.tables import UNEDITED, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
     `order` is that of all the report's editors, which fixes each one's colour. An editor whose
     drawdown is infinite has no place on the axis; the caption says so.
     """
-    y_name, x_name = "edit_success_rephrase", headline(frame)
+    y_name, x_name = "edit_success_rephrase", drawdown(frame)
     if y_name not in frame or x_name not in frame:
         return None
     edited = frame[(frame["editor"] != UNEDITED) & frame[y_name].notna() & frame[x_name].notna()]
@@ -72,7 +73,7 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
                 y,
                 xerr=_arms(row, x_name),
                 yerr=_arms(row, y_name),
-                **_look(str(row["editor"]), order),
+                **look(str(row["editor"]), order),
                 linestyle="",
                 markersize=6,
                 capsize=3,
@@ -83,7 +84,7 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
         axes.set_ylim(-0.04, 1.04)
         axes.set_xlabel(_axis(x_name))
         axes.set_ylabel("Edit success on a rephrasing (share of cases)")
-        axes.legend(loc="best", handletextpad=0.3)
+        legend(figure, axes)
 
     lost = [str(name) for name in edited["editor"] if name not in set(shown["editor"])]
     beyond = f" Not drawn, their drawdown being infinite: {', '.join(lost)}." if lost else ""
@@ -91,7 +92,7 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
         f"{title(bench)}: edit success against drawdown, with 95 % intervals over cases. "
         f"Up and to the left is better.{beyond}"
     )
-    return _picture(f"success-{bench}", draw, caption, (4.6, 3.3))
+    return picture(f"success-{bench}", draw, caption, (4.6, 3.3))
 
 
 def learning_curves(
@@ -110,27 +111,48 @@ def learning_curves(
                 axes.plot(
                     points["step"].to_numpy(float),
                     points[column].to_numpy(float),
-                    **_look(editor, order),
+                    **look(editor, order),
                     ms=3,
                     lw=1.4,
                     label=editor,
                 )
             axes.set_ylabel(label)
         panels[0].set_ylim(-0.04, 1.04)
+        losses = pd.concat([curve["val_loss"] for curve in curves.values()]).dropna()
+        if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
+            panels[1].set_yscale("log")  # editors weigh the losses differently
         panels[1].set_xlabel("Training step")
-        panels[0].legend(loc="best", handletextpad=0.4)
+        legend(figure, panels[0])
 
     caption = (
         f"{title(bench)}: learning curves on the frozen validation draw of the training cases. "
         "Above, edit success; below, the loss that stops training early."
     )
-    return _picture(f"curve-{bench}", draw, caption, (4.6, 3.9))
+    return picture(f"curve-{bench}", draw, caption, (4.6, 3.9))
 
 
-def _look(editor: str, order: Sequence[str]) -> Any:
+def look(editor: str, order: Sequence[str]) -> Any:
     """An editor's colour and marker: the same in every figure of a report."""
     i = order.index(editor)
-    return {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i % len(_MARKERS)]}
+    turn = i // len(COLOURS)  # a ninth editor has the first one's colour and another marker
+    marker = _MARKERS[(i + turn) % len(_MARKERS)]
+    return {"color": COLOURS[i % len(COLOURS)], "marker": marker}
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """The editors above the drawing, where they hide no point."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        across = min(len(labels), 4)
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=across, handletextpad=0.4,
+            columnspacing=1.2,
+        )  # fmt: skip
+
+
+def unit(name: str) -> str:
+    """A drawdown as the label of an axis that has little room."""
+    return f"Drawdown ({'perplexity' if name.startswith('perplexity') else 'share of probes'})"
 
 
 def _arms(row: pd.Series, name: str) -> NDArray[np.float64]:
@@ -155,7 +177,7 @@ def _axis(name: str) -> str:
     return f"{column.label} ({unit}; lower is better)"
 
 
-def _picture(name: str, draw: Any, caption: str, inches: tuple[float, float]) -> Picture:
+def picture(name: str, draw: Any, caption: str, inches: tuple[float, float]) -> Picture:
     import matplotlib  # heavy, and wanted by this function alone
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

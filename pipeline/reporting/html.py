@@ -1,7 +1,8 @@
 """A document as one self-contained page: style and figures inside, nothing fetched, no script.
 
-On a narrow screen a table becomes a list of rows, each value under its column's name, so nothing
-has to be scrolled sideways.
+On a narrow screen a table of numbers scrolls in its own frame, its first column staying in view, so
+that editors can still be compared down a column; every other table becomes a list of rows, each
+value beside its column's name.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def table(item: Table) -> str:
     rows = "\n".join(f"<tr>{_row(item.header, row)}</tr>" for row in item.rows)
     notes = "".join(f"<li>{prose(note)}</li>" for note in item.notes)
     return (
-        f'<div class="frame"><table class="{item.look}">{caption}\n'
+        f'<div class="frame" tabindex="0"><table class="{item.look}">{caption}\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
         + (f'\n<ul class="notes">{notes}</ul>' if notes else "")
     )

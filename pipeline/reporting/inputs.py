@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.errors import DataError
-from pipeline.metrics import Summary
+from pipeline.metrics import Summary, measured_original
 from pipeline.storage import read_json
 from pipeline.tables import read_frame
 
 OUTCOMES, TIMINGS = "outcomes.parquet", "timings.parquet"
+# The papers' order of editors, and of MEND's variants; what is not named follows as it was given.
+EDITORS = ("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class Run:
         curve: the learning curve of `fit`, for editors that learn.
         fit: JSON of what `fit` chose, name -> value. A name such as `share_reached_by_rate` maps
             what was tried to what came of it.
+        variant: what was changed about the editor ("no_norm", "attention"); "" for none.
+        protocol: how edits were applied before they were scored.
+        k: edits made at once.
     """
 
     name: str
@@ -37,6 +42,20 @@ class Run:
     metrics: Path
     curve: Path | None = None
     fit: Path | None = None
+    variant: str = ""
+    protocol: str = "single"
+    k: int = 1
+
+    @property
+    def label(self) -> str:
+        """What tells the run from the others on its benchmark: "mend", "mend-no_norm", "ke-k25"."""
+        many = f"k{self.k}" if self.k > 1 else ""
+        return "-".join(part for part in (self.alg, self.variant, many) if part)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is the editor as it is, one edit at a time."""
+        return not self.variant and self.k == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +121,23 @@ class Material:
         """The runs on one benchmark, in order."""
         return [run for run in self.request.runs if run.bench == bench]
 
+    def plain(self, bench: str) -> Mapping[str, Run]:
+        """The editors as they are, one edit at a time, by name."""
+        return {run.alg: run for run in self.of(bench) if run.plain}
+
+    def labels(self) -> Sequence[str]:
+        """All editors and their variants, in order."""
+        return list(dict.fromkeys(run.label for run in self.request.runs))
+
+    def adapts(self, run: Run) -> bool:
+        """Whether the editor changed the model before any edit: then it was measured as well."""
+        return measured_original(self.outcomes[run.name])
+
+    def untouched(self, bench: str) -> Run:
+        """The run whose unedited model is the base itself, if there is one; else the first."""
+        runs = self.of(bench)
+        return next((run for run in runs if not self.adapts(run)), runs[0])
+
 
 def read(request: Request) -> Material:
     """Read every file that a request names.
@@ -117,6 +153,7 @@ def read(request: Request) -> Material:
                 found=repr(run.bench),
                 remedy="Pass the benchmark to the report along with its runs.",
             )
+    request = replace(request, runs=_in_order(request.runs, known))
     curves = {run.name: read_frame(run.curve) for run in request.runs if run.curve}
     return Material(
         request=request,
@@ -129,3 +166,13 @@ def read(request: Request) -> Material:
         curves={name: curve for name, curve in curves.items() if not curve.empty},
         fits={run.name: read_json(run.fit) for run in request.runs if run.fit},
     )
+
+
+def _in_order(runs: Sequence[Run], benches: Sequence[str]) -> tuple[Run, ...]:
+    """By benchmark, editor and number of edits; variants as they were given."""
+
+    def place(run: Run) -> tuple[int, int, int]:
+        known = run.alg in EDITORS
+        return benches.index(run.bench), EDITORS.index(run.alg) if known else len(EDITORS), run.k
+
+    return tuple(sorted(runs, key=place))

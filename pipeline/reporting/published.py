@@ -45,6 +45,31 @@ class Setting:
             return None
         return self.rows[editor][self.metrics.index(metric)] or None
 
+    def both(self, editor: str) -> str | None:
+        """Success and drawdown, "0.98 / 0.002"; None where the table has not both."""
+        harm = next((name for name in self.metrics if name.endswith("drawdown")), "")
+        pair = [self.value(editor, name) for name in ("edit_success_rephrase", harm)]
+        return " / ".join(text for text in pair if text) if all(pair) else None
+
+
+def beside(key: str | None, bench: str, table: str, at_once: int = 1) -> Setting | None:
+    """Another table of the same paper over the very same benchmark, model and data, if any.
+
+    Args:
+        key: the setting that a suite rebuilds; None where it rebuilds none.
+        table: "Table 6".
+        at_once: edits made together.
+    """
+    if key is None:
+        return None
+    own = setting(key, bench)
+    paper = own.source.rpartition(", ")[0]
+    data = own.data + (f", {at_once} at once" if table == "Table 5" else "")
+    wanted = (f"{paper}, {table}", bench, own.model, data)
+    return next(
+        (s for s in all_settings().values() if (s.source, s.bench, s.model, s.data) == wanted), None
+    )
+
 
 def setting(key: str, bench: str) -> Setting:
     """The setting of that key.

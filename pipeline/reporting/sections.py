@@ -1,48 +1,31 @@
-"""The report's sections, in order. A new study adds a function to `_SECTIONS`."""
+"""The report's sections, in order. A new study adds a function to `studies`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-import pandas as pd
+from collections.abc import Callable
 
 from pipeline.reporting import (
     columns,
     details,
     examples,
     figures,
+    pairs,
     provenance,
     published,
+    studies,
     tables,
 )
 from pipeline.reporting.blocks import (
-    Block,
     Document,
     Folded,
     Gallery,
     Heading,
     Paragraph,
-    Picture,
     Table,
     Terms,
 )
 from pipeline.reporting.inputs import Bench, Material
-
-
-@dataclass(kw_only=True)
-class Report:
-    """A report while it is put together: its blocks, and the files that go beside them."""
-
-    material: Material
-    frames: Mapping[str, pd.DataFrame]  # benchmark -> its main frame
-    blocks: list[Block] = field(default_factory=list)
-    csv: dict[str, pd.DataFrame] = field(default_factory=dict)
-    pictures: list[Picture] = field(default_factory=list)
-
-    def add(self, *blocks: Block) -> None:
-        """Append blocks."""
-        self.blocks += blocks
+from pipeline.reporting.report import Report
 
 
 def compose(material: Material) -> tuple[Document, Report]:
@@ -70,6 +53,17 @@ def _editors(material: Material) -> list[str]:
     return list(dict.fromkeys(run.alg for run in material.request.runs))
 
 
+_ALONE = (
+    "Every case is one edit, made on the unedited model and scored alone (protocol `single`); the "
+    "next case starts from the unedited model again."
+)
+_TOGETHER = (
+    "k cases are edited together on the unedited model (k = 1: one edit alone), and each case is "
+    "scored on the model that all k have changed; the next k start from the unedited model again. "
+    "Intervals draw whole groups of k cases."
+)
+
+
 def _how_to_read(report: Report) -> None:
     shown = {
         name
@@ -82,17 +76,17 @@ def _how_to_read(report: Report) -> None:
         for name, column in columns.ALL.items()
         if name in shown and name not in columns.OTHER
     ]
+    many = any(run.k > 1 for run in report.material.request.runs)
     report.add(
         Heading(text="How to read this", key="reading"),
         Paragraph(
-            text="Every case is one edit, made on the unedited model and scored alone (protocol "
-            "`single`); the next case starts from the unedited model again. Only validation "
-            "cases are scored: editors and their settings have never seen them. In brackets "
-            "stand 95 % bootstrap intervals over cases. An interval without width says that all "
-            "cases came out alike, not that the number is certain: with n such cases the true "
-            "share may still lie about 3/n away. A case that breaks the model counts as failed. "
-            "The first row of each table is the model before any edit; what compares with it has "
-            "a dash there, and every other dash has its reason below the table."
+            text=f"{_TOGETHER if many else _ALONE} Only validation cases are scored: editors and "
+            "their settings have never seen them. In brackets stand 95 % bootstrap intervals over "
+            "cases. An interval without width says that all cases came out alike, not that the "
+            "number is certain: with n such cases the true share may still lie about 3/n away. A "
+            "case that breaks the model counts as failed. The first row of each table is the "
+            "model before any edit; what compares with it has a dash there, and every other dash "
+            "has its reason below the table."
         ),
         Folded(summary="What each metric measures", blocks=(Terms(items=tuple(terms)),)),
     )
@@ -138,7 +132,7 @@ def _benchmark(report: Report, bench: Bench) -> None:
         tables.main_table(
             frame,
             columns.MAIN,
-            f"Single edits, {tables.cases(frame)}",
+            f"{tables.edits(report.material.of(bench.name))}, {tables.cases(frame)}",
             setting=setting,
             notes=notes,
         ),
@@ -151,12 +145,12 @@ def _benchmark(report: Report, bench: Bench) -> None:
 
 
 def _figures(report: Report) -> None:
-    order = _editors(report.material)
+    order = report.material.labels()
     made = [figures.success_and_drawdown(*item, order) for item in report.frames.items()]
     pictures = [picture for picture in made if picture]
     for bench in report.frames:
         runs = report.material.of(bench)
-        curves = {r.alg: report.material.curves[r.name] for r in runs if _learns(report, r.name)}
+        curves = {r.label: report.material.curves[r.name] for r in runs if _learns(report, r.name)}
         picture = figures.learning_curves(bench, curves, order)
         if picture:
             pictures.append(picture)
@@ -175,7 +169,7 @@ def _learns(report: Report, run: str) -> bool:
 
 
 def _pairs(report: Report) -> None:
-    frame, table = details.pairs(report.material)
+    frame, table = pairs.pairs(report.material)
     report.csv["pairs"] = frame
     if table.rows:
         report.add(
@@ -198,8 +192,10 @@ def _choices(report: Report) -> None:
 def _examples(report: Report) -> None:
     shown: list[tuple[str, Table]] = []
     for bench in report.frames:
-        runs = [(r.alg, report.material.outcomes[r.name]) for r in report.material.of(bench)]
-        outcomes = examples.by_editor(runs)
+        runs = report.material.of(bench)
+        most = max(run.k for run in runs)  # of edits at once: the hardest setting alone
+        frames = [(r.label, report.material.outcomes[r.name]) for r in runs if r.k == most]
+        outcomes = examples.by_editor(frames)
         for case_id, rule in examples.choose(outcomes):
             shown.append((bench, examples.table(outcomes, case_id, rule)))
     if not shown:
@@ -210,7 +206,9 @@ def _examples(report: Report) -> None:
         Paragraph(
             text="Per benchmark, the first case by id that fits each rule. ✓ and ✗ say whether "
             "the probe's whole target is the likeliest answer; where the model also wrote "
-            "freely, its own words are shown."
+            "freely, its own words are shown. An edit under-generalises where it holds in its own "
+            "wording and not in another, and over-generalises where its answer is given to a "
+            "question it is not about; kept: right before, and still right."
         ),
     )
     for bench in report.frames:
@@ -222,12 +220,6 @@ def _data(report: Report) -> None:
     frame, table = details.data(report.material)
     report.csv["data"] = frame
     report.add(Heading(text="Data", key="data"), table)
-
-
-def _costs(report: Report) -> None:
-    frame, table = details.timings(report.material)
-    report.csv["timings"] = frame
-    report.add(Heading(text="Time and memory", key="costs"), table)
 
 
 def _record(report: Report) -> None:
@@ -250,14 +242,20 @@ def _record(report: Report) -> None:
 
 
 _SECTIONS: tuple[Callable[[Report], None], ...] = (
+    studies.in_one_table,
+    studies.at_once,
+    studies.ablations,
+    studies.places,
+    studies.cache,
     _how_to_read,
     _base,
     _results,
     _pairs,
+    studies.traits,
     _choices,
     _figures,
     _examples,
     _data,
-    _costs,
+    studies.spent,
     _record,
 )

@@ -38,7 +38,7 @@ nav a:hover { text-decoration: underline; }
 dl { display: grid; grid-template-columns: 13rem 1fr; gap: .45rem 1.2rem; font-size: .92em; }
 dl { max-width: 56rem; }
 dt { font: 600 13.5px/1.75 var(--sans); } dd { margin: 0; }
-.frame { overflow-x: auto; margin: 1.2rem 0 .6rem; }
+.frame { position: relative; overflow-x: auto; margin: 1.2rem 0 .6rem; }
 table { border-collapse: collapse; width: 100%; font: 13.5px/1.4 var(--sans);
         font-variant-numeric: tabular-nums; }
 caption { text-align: left; font: 600 14px/1.5 var(--sans); padding: 0 0 .55rem; }
@@ -68,17 +68,28 @@ summary { font: 600 14px/1.5 var(--sans); padding: .7rem 0; cursor: pointer;
   main { padding: 2rem 1rem 4rem; }
   h1 { font-size: 1.6rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .7rem; }
-  table, caption, tbody, tr, th, td { display: block; width: 100%; }
-  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  tr { border-bottom: 1px solid var(--rule); padding: .6rem 0; }
-  th, td { border: 0; padding: .16rem 0; }
-  tbody th { font-size: 15px; padding-bottom: .3rem; white-space: normal; }
-  td, .numbers td, .facts td {
-    display: flex; justify-content: space-between; gap: 1rem; text-align: right;
+  .numbers { width: auto; min-width: 100%; }
+  .numbers th, .numbers td { padding: .42rem .55rem; }
+  .numbers thead th { min-width: 5.6rem; }
+  .numbers tr > :first-child {
+    position: sticky; left: 0; background: var(--page); min-width: 0; max-width: 8.5rem;
+    white-space: normal; padding-left: 0; border-right: 1px solid var(--rule);
   }
-  td::before { content: attr(data-label); color: var(--soft); text-align: left; flex: 0 1 auto;
-               min-width: 40%; }
-  .texts td { display: block; text-align: left; padding: .3rem 0; }
+  .numbers caption { position: sticky; left: 0; max-width: calc(100vw - 2rem); }
+  :is(.facts, .texts), :is(.facts, .texts) :is(caption, tbody, tr, th, td) {
+    display: block; width: 100%;
+  }
+  :is(.facts, .texts) thead {
+    position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  }
+  :is(.facts, .texts) tr { border-bottom: 1px solid var(--rule); padding: .6rem 0; }
+  :is(.facts, .texts) :is(th, td) { border: 0; padding: .16rem 0; }
+  :is(.facts, .texts) tbody th { font-size: 15px; padding-bottom: .3rem; white-space: normal; }
+  .facts td { display: flex; justify-content: space-between; gap: 1rem; text-align: right; }
+  :is(.facts, .texts) td::before {
+    content: attr(data-label); color: var(--soft); text-align: left; flex: 0 1 auto; min-width: 40%;
+  }
+  .texts td { padding: .3rem 0; }
   .texts td::before { display: block; font-size: 12px; }
 }
 @media print { nav { display: none; } main { max-width: none; padding: 0; } }

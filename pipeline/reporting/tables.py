@@ -17,7 +17,7 @@ from pipeline.metrics import Summary
 from pipeline.reporting import columns, published
 from pipeline.reporting.blocks import DASH, Cell, Table
 from pipeline.reporting.columns import Column
-from pipeline.reporting.inputs import Material
+from pipeline.reporting.inputs import Material, Run
 
 UNEDITED = "unedited model"
 _TITLES = {"zsre": "zsRE", "fever": "FEVER", "wikitext": "Wikitext", "counterfact": "CounterFact"}
@@ -30,7 +30,7 @@ def title(bench: str) -> str:
 
 
 def main_frame(material: Material, bench: str) -> pd.DataFrame:
-    """Every metric of every editor: `editor, skipped`, then METRIC, METRIC_low, _high and _n.
+    """Every metric of every run: `editor, skipped`, then METRIC, METRIC_low, _high and _n.
 
     The first row is the model before any edit. An editor that was left out has its reason under
     `skipped` and no numbers.
@@ -38,9 +38,10 @@ def main_frame(material: Material, bench: str) -> pd.DataFrame:
     runs = material.of(bench)
     rows: list[dict[str, Any]] = []
     if runs:
-        before = metrics.unedited(material.outcomes[runs[0].name], material.request.seed)
+        unedited = material.outcomes[material.untouched(bench).name]
+        before = metrics.unedited(unedited, material.request.seed)
         rows.append({"editor": UNEDITED, "skipped": ""} | _flat(before))
-    rows += [{"editor": r.alg, "skipped": ""} | _flat(material.metrics[r.name]) for r in runs]
+    rows += [{"editor": r.label, "skipped": ""} | _flat(material.metrics[r.name]) for r in runs]
     rows += [
         {"editor": skipped.alg, "skipped": skipped.reason}
         for skipped in material.request.skipped
@@ -103,9 +104,15 @@ def table_notes(frame: pd.DataFrame) -> list[str]:
         )
         if name in before and before[name].notna().any()
     ]
+    notes += _against_the_original(frame)
     if known:
         notes.append(f"Before any edit the model is exactly right on {', '.join(known)}.")
     return notes
+
+
+def edits(runs: Sequence[Run]) -> str:
+    """How the edits of a table were made, for its caption."""
+    return "Single edits" if all(run.k == 1 for run in runs) else "Edits, one or k at a time"
 
 
 def cases(frame: pd.DataFrame) -> str:
@@ -119,14 +126,21 @@ def cases(frame: pd.DataFrame) -> str:
     return f"{high:,} cases" if low == high else f"{low:,} to {high:,} cases per metric"
 
 
-def headline(frame: pd.DataFrame) -> str:
-    """The drawdown that a benchmark is judged by: perplexity where it has passages."""
-    return "perplexity_drawdown" if "perplexity_drawdown" in frame else "accuracy_drawdown"
-
-
-def values(summary: Summary) -> dict[str, float]:
-    """Metric -> value, with infinity where JSON had to say null."""
-    return {name: _float(numbers.get("value"), np.inf) for name, numbers in summary.items()}
+def _against_the_original(frame: pd.DataFrame) -> list[str]:
+    """What an editor that trains the model itself cost before it made any edit."""
+    notes = []
+    for kind in ("accuracy", "perplexity"):
+        name = f"{kind}_drawdown_original"
+        for row in frame.to_dict("records") if name in frame else ():
+            if not np.isnan(row[name]):
+                cell = _cell(row, name, columns.ALL[name])
+                notes.append(
+                    f"{row['editor']} trains the model that it edits, and is measured against "
+                    f"that; against the original model its {kind} drawdown is {cell.text} "
+                    f"{cell.detail}".rstrip()
+                    + "."
+                )
+    return notes
 
 
 def _flat(summary: Summary) -> dict[str, float]:

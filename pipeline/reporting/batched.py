@@ -1,0 +1,114 @@
+"""Many edits at once: success and drawdown against k, as in table 5 of the MEND paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pipeline.reporting import figures, headline, published
+from pipeline.reporting.blocks import DASH, Cell, Picture, Table
+from pipeline.reporting.inputs import Bench, Material, Run
+from pipeline.reporting.lines import Line, Panel, panels
+from pipeline.reporting.tables import title
+
+
+def present(material: Material) -> bool:
+    """Whether any run makes more than one edit at once."""
+    return any(run.k > 1 for run in material.request.runs)
+
+
+def frame(material: Material) -> pd.DataFrame:
+    """Success and drawdown of every editor at every k, with the number of groups of edits."""
+    rows = [
+        {"bench": run.bench, "editor": editor(run), "k": run.k}
+        | headline.flat(material.metrics[run.name])
+        for run in material.request.runs
+    ]
+    found = pd.DataFrame(rows)
+    return found.assign(groups=(found["n"] // found["k"]).astype(int))
+
+
+def table(material: Material, bench: Bench) -> Table:
+    """A row for each k, two columns per editor, the paper's rows below where they may stand."""
+    runs = {(editor(run), run.k): run for run in material.of(bench.name)}
+    editors = list(dict.fromkeys(name for name, _ in runs))
+    ks = sorted({k for _, k in runs})
+    rows = [
+        (
+            Cell(text=f"k = {k}"),
+            *(c for name in editors for c in _cells(material, runs.get((name, k)))),
+        )
+        for k in ks
+    ]
+    rows += _published(bench, editors, ks)
+    heads = [f"{name}: {what}" for name in editors for what in ("success (↑)", "drawdown (↓)")]
+    notes = [
+        "k edits are made together, by editors fitted for that k where they learn; each case's "
+        "own probes are then asked of the model that all k have changed. Intervals draw whole "
+        "groups of k edits again, and a single group has none."
+    ]
+    return Table(
+        header=("Edits at once", *heads), rows=tuple(rows), caption=title(bench.name),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def picture(bench: str, found: pd.DataFrame, order: Sequence[str]) -> Picture | None:
+    """Success above and drawdown below, against k."""
+    own = found[found["bench"] == bench]
+    if own["k"].nunique() < 2:
+        return None
+    groups = {str(name): rows.sort_values("k") for name, rows in own.groupby("editor", sort=False)}
+    drawn = [
+        Panel(
+            label=label,
+            lines=tuple(
+                Line(
+                    name=name,
+                    x=rows["k"],
+                    y=rows[column],
+                    low=rows[f"{column}_low"],
+                    high=rows[f"{column}_high"],
+                )
+                for name, rows in groups.items()
+            ),
+            share=column == "success",
+        )
+        for column, label in (
+            ("success", "Success (share)"),
+            ("drawdown", figures.unit(str(own["drawdown_metric"].iloc[0]))),
+        )
+    ]
+    caption = (
+        f"{title(bench)}: success on a rephrasing, and drawdown, against the number of edits made "
+        "at once (logarithmic); bands are 95 % intervals over groups of edits."
+    )
+    axis = "Edits at once (k)"
+    return panels(f"batched-{bench}", drawn, axis, caption, order, ticks=sorted(own["k"].unique()))
+
+
+def editor(run: Run) -> str:
+    """The editor and its variant, whatever k."""
+    return f"{run.alg}-{run.variant}" if run.variant else run.alg
+
+
+def _cells(material: Material, run: Run | None) -> tuple[Cell, Cell]:
+    if run is None:
+        return Cell(text=DASH), Cell(text=DASH)
+    return headline.cells(material.metrics[run.name])
+
+
+def _published(bench: Bench, editors: Sequence[str], ks: Sequence[int]) -> list[tuple[Cell, ...]]:
+    rows = []
+    for k in ks:
+        setting = published.beside(bench.paper, bench.name, "Table 5", k)
+        if setting and any(name in setting.rows for name in editors):
+            first = Cell(text=f"k = {k}", detail=f"published: {setting.source}, {setting.model}")
+            cells = [
+                Cell(text=setting.value(name, metric) or DASH)
+                for name in editors
+                for metric in setting.metrics
+            ]
+            rows.append((first, *cells))
+    return rows

@@ -1,0 +1,117 @@
+"""The sections that only some studies have: each adds nothing where its runs are not there."""
+
+from __future__ import annotations
+
+from pipeline.reporting import batched, caching, costs, ordering, overview, properties, variants
+from pipeline.reporting.blocks import Block, Gallery, Heading, Paragraph, Picture
+from pipeline.reporting.report import Report
+
+
+def in_one_table(report: Report) -> None:
+    """Every editor on every benchmark, and whether the paper's ordering appears."""
+    material = report.material
+    if batched.present(material) or not report.frames:
+        return
+    frame, table = overview.overview(material)
+    report.csv["overview"] = frame
+    report.add(Heading(text="In one table", key="overview"), table)
+    found = ordering.claims(material) if len(material.labels()) > 1 else []
+    if found and all(run.plain for run in material.request.runs):
+        report.csv["ordering"], statements = ordering.table(found)
+        report.add(ordering.summary(found), statements)
+
+
+def at_once(report: Report) -> None:
+    """Success and drawdown against the number of edits made at once."""
+    material = report.material
+    if not batched.present(material):
+        return
+    found = batched.frame(material)
+    report.csv["batched"] = found
+    order = list(dict.fromkeys(found["editor"]))
+    benches = [b for b in material.request.benches if b.name in report.frames]
+    made = [batched.picture(bench.name, found, order) for bench in benches]
+    tables = [batched.table(material, bench) for bench in benches]
+    _section(report, Heading(text="Edits at once", key="batched"), [*tables], made)
+
+
+def ablations(report: Report) -> None:
+    """What each part of an editor is worth."""
+    material = report.material
+    by_bench = {bench: variants.ablated(material, bench) for bench in report.frames}
+    runs = [run for own in by_bench.values() for run in own]
+    if not runs:
+        return
+    found = variants.frame(material, runs)
+    report.csv["ablations"] = found
+    text = (
+        "One part of the editor changed at a time; everything else, the training budget included, "
+        "stays. Training steps are those it took before it stopped; its seconds are wall clock."
+    )
+    tables = [
+        variants.ablations(material, bench, found)
+        for bench in material.request.benches
+        if by_bench.get(bench.name)
+    ]
+    blocks: list[Block] = [Paragraph(text=text), *tables]
+    _section(report, Heading(text="Ablations", key="ablations"), blocks, [])
+
+
+def places(report: Report) -> None:
+    """MLP against attention."""
+    runs = variants.placed(report.material)
+    if runs:
+        report.csv["places"] = variants.frame(report.material, runs)
+        table = variants.places(report.material, runs)
+        _section(report, Heading(text="MLP or attention", key="places"), [table], [])
+
+
+def cache(report: Report) -> None:
+    """The cache's radius."""
+    material = report.material
+    made: list[Picture | None] = []
+    tables: list[Block] = []
+    for bench in material.request.benches:
+        table = caching.table(material, bench) if bench.name in report.frames else None
+        if table is None:
+            continue
+        tables.append(table)
+        for run in caching.runs(material, bench.name).values():
+            notes = material.fits.get(run.name, {})
+            if not run.variant:
+                made.append(caching.picture(bench.name, notes, ["cache"]))
+                curve = caching.curve(notes)
+                if not curve.empty:
+                    report.csv[f"radius-{bench.name}"] = curve
+    _section(report, Heading(text="The cache's radius", key="cache"), tables, made)
+
+
+def traits(report: Report) -> None:
+    """What it takes to use each editor."""
+    if report.frames:
+        report.csv["properties"], table = properties.properties(report.material)
+        report.add(Heading(text="What each editor takes", key="properties"), table)
+
+
+def spent(report: Report) -> None:
+    """Time and memory."""
+    report.csv["timings"], table = costs.timings(report.material)
+    report.csv["time"], whole = costs.whole(report.material)
+    report.add(Heading(text="Time and memory", key="costs"), whole)
+    memory = costs.memory(report.material)
+    if memory:
+        report.csv["memory"] = memory[0]
+        report.add(memory[1])
+    report.add(table)
+
+
+def _section(
+    report: Report, heading: Heading, blocks: list[Block], made: list[Picture | None]
+) -> None:
+    if not blocks:
+        return
+    pictures = tuple(picture for picture in made if picture)
+    report.add(heading, *blocks)
+    if pictures:
+        report.pictures += pictures
+        report.add(Gallery(pictures=pictures))
