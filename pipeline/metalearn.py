@@ -117,9 +117,13 @@ class Learner(nn.Module):
         """Every k consecutive rows as one edit: their sum."""
         return join(patch, k)
 
-    def base_loss(self, face: Face, drawn: Draw) -> Tensor | None:
-        """What training the model itself costs, for editors that do (ENN)."""
-        del face, drawn
+    def adapt(self, face: Face) -> Face:
+        """The model as it stands, which edits are made on: `face`, unless it is trained too."""
+        return face
+
+    def base_loss(self, face: Face, drawn: Draw, now_NV: Tensor) -> Tensor | None:
+        """What training the model itself costs, by its logits on the bystanders (ENN)."""
+        del face, drawn, now_NV
         return None
 
 
@@ -208,14 +212,15 @@ def _learn(
 ) -> tuple[float, float]:
     """One step of Algorithm 1; returns the batch's mean edit and locality losses."""
     learner.train()
-    with torch.no_grad():
-        before_NV = face.logits(drawn.bystanders)
+    now = learner.adapt(face)
+    now_NV = now.logits(drawn.bystanders)  # without a graph, unless the model is trained too
     # k rows that follow each other see the same edit, made of all k.
-    patch = learner.joined(learner.patch(face, drawn.edits), config.k)
-    loss_base = learner.base_loss(face, drawn)
-    with applied(face.model, patch):
-        loss_edit = nll(face.logits(drawn.rephrases), drawn.rephrases).mean()
-        loss_loc = kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders).mean()
+    patch = learner.joined(learner.patch(now, drawn.edits), config.k)
+    loss_base = learner.base_loss(face, drawn, now_NV)
+    with applied(now.model, patch):
+        loss_edit = nll(now.logits(drawn.rephrases), drawn.rephrases).mean()
+        after_NV = now.logits(drawn.bystanders)
+        loss_loc = kl(now_NV.detach(), after_NV, drawn.bystanders).mean()
         loss = config.c_edit * loss_edit + loss_loc
         optimizer.zero_grad(set_to_none=True)
         (loss if loss_base is None else loss + loss_base).backward()
@@ -229,6 +234,7 @@ def _learn(
 def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Config) -> Row:
     """Mean loss c_edit L_e + L_loc and edit success on another wording, over frozen draws."""
     learner.eval()
+    face = learner.adapt(face)
     losses, successes = [], []
     for drawn in frozen:
         before_NV = face.logits(drawn.bystanders)

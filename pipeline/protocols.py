@@ -24,19 +24,23 @@ def single(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Edit the clean model with one case at a time; cases run side by side in rows.
 
+    Where the editor trained a model of its own, `pre_*` is that model and `orig_*` is `face`.
+
     Returns:
         Outcome rows, bit-identical from run to run, and timings, one row per shard of cases:
         shard, n_cases, edit_seconds, score_seconds, steps_mean, stopped_early, peak_rss_mb.
     """
+    adapted = editor.adapt(face)
+    original = None if adapted is face else face
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
     size = config.cases
     shards = [cases[start : start + size] for start in range(0, len(cases), size)]
     for number, shard in enumerate(bar(shards, "edit and score")):
         began = time.perf_counter()
-        edits = editor.edit(face, [case.request() for case in shard])
+        edits = editor.edit(adapted, [case.request() for case in shard])
         edited = time.perf_counter()
-        outcomes += scoring.score(face, shard, edits.patch, config)
+        outcomes += scoring.score(adapted, shard, edits.patch, config, original)
         timings.append(
             {
                 "shard": number,
