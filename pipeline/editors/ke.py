@@ -6,11 +6,9 @@ small network for each edited matrix makes two rank-1 matrices and a gate:
 Since ∇W = Σ_t δ_t u_tᵀ, that is itself a sum of outer products: of s σ(η) (δ_t ∘ a) with u_t ∘ b,
 and of s σ(η) c with d. Nothing of the matrix's size is formed.
 
-The sign is the code's: ΔW is added, and b learns its sign. The paper (MEND's account of it too)
-subtracts. Widths and objective are those of MEND's re-implementation, which trains KE by MEND's
-own loss. With `objective: margin` it is KE's: reach the label under a bound on the divergence,
-L = L_e + λ (L_loc - m), λ >= 0 by gradient ascent, m shrinking as edits succeed. The edit loss is
-the outer loop's all the same: on another wording, without label smoothing.
+The sign is the code's: ΔW is added, and b learns its sign; MEND's account of it subtracts. Widths
+and objective are those of MEND's re-implementation, which trains KE by MEND's own loss; KE's own
+(the label under a bound on the divergence that tightens as edits succeed) is not here.
 
 Shape suffixes: R edits, L tokens of the condition, E embedding, C condition, O outputs, I inputs,
 T tokens of one edit, K = T + 1.
