@@ -85,8 +85,7 @@ class EditBatch:
 
 def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
     """Tokenise requests."""
-    pairs = [(request.prompt, request.target) for request in requests]
-    return EditBatch(tuple(requests), face.encode(pairs))
+    return EditBatch(tuple(requests), face.encode([(r.prompt, r.target) for r in requests]))
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,15 @@ class Learner(nn.Module):
         """The model as it stands, which edits are made on: `face`, unless it is trained too."""
         return face
 
-    def base_loss(self, face: Face, drawn: Draw, now_NV: Tensor) -> Tensor | None:
-        """What training the model itself costs, by its logits on the bystanders (ENN)."""
-        del face, drawn, now_NV
-        return None
+    def loss(
+        self, edit: Tensor, loc: Tensor, config: Config, drawn: Draw, now_NV: Tensor
+    ) -> Tensor:
+        """L of Algorithm 1; now_NV are the unedited model's logits on the bystanders."""
+        del drawn, now_NV
+        return config.c_edit * edit + loc
+
+    def validated(self, row: Row) -> None:
+        """Hear of a validation, before the state is kept (KE's margin)."""
 
 
 Row = dict[str, float]  # of the learning curve
@@ -172,6 +176,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         row = validate(face, learner, frozen, config)
         row |= {"step": step + 1, "seconds": time.monotonic() - began, **_means(losses, config)}
         losses = []
+        learner.validated(row)
         at = replace(at, step=step + 1, seconds=row["seconds"], curve=[*at.curve, row])
         if row["val_loss"] < at.best:
             at, best = replace(at, best=row["val_loss"], best_step=step + 1), _copy(learner)
@@ -202,8 +207,8 @@ def draw(
             prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
         edits.append(replace(case.request(), prompt=prompt))
         rephrases.append((choice.choice(others), case.target_new))
-        bystander = choice.choice(case.unrelated)
-        bystanders.append((bystander.prompt, bystander.target))
+        probe = choice.choice(case.unrelated)
+        bystanders.append((probe.prompt, probe.target))
     return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders))
 
 
@@ -216,14 +221,12 @@ def _learn(
     now_NV = now.logits(drawn.bystanders)  # without a graph, unless the model is trained too
     # k rows that follow each other see the same edit, made of all k.
     patch = learner.joined(learner.patch(now, drawn.edits), config.k)
-    loss_base = learner.base_loss(face, drawn, now_NV)
     with applied(now.model, patch):
         loss_edit = nll(now.logits(drawn.rephrases), drawn.rephrases).mean()
         after_NV = now.logits(drawn.bystanders)
         loss_loc = kl(now_NV.detach(), after_NV, drawn.bystanders).mean()
-        loss = config.c_edit * loss_edit + loss_loc
         optimizer.zero_grad(set_to_none=True)
-        (loss if loss_base is None else loss + loss_base).backward()
+        learner.loss(loss_edit, loss_loc, config, drawn, now_NV).backward()
     norm = nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
     if torch.isfinite(norm):  # the reference skips broken steps too
         optimizer.step()
@@ -278,8 +281,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, config: Config, step: int) -> N
 
 
 def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
-    edit = sum(pair[0] for pair in losses) / len(losses)
-    loc = sum(pair[1] for pair in losses) / len(losses)
+    edit, loc = (sum(part) / len(losses) for part in zip(*losses, strict=True))
     return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
 
 

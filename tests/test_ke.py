@@ -122,3 +122,43 @@ def test_edits_can_start_as_gradient_steps() -> None:
     tokens = found[learner.sites[0]]
     expected = -30.0 * Factors(tokens.delta_RTO, tokens.u_RTI).dense_ROI()
     assert (masked - expected).norm() < 0.25 * expected.norm()
+
+
+def test_the_margin_objective_climbs_and_descends() -> None:
+    face = make_face("gpt2")
+    learner = ke.Ke(face, ke.Config(objective="margin", margin=0.2, least_margin=0.15), seed=0)
+    assert learner.multiplier is not None
+    learner.multiplier.data.fill_(2.0)
+    edit, loc = (torch.tensor(x, requires_grad=True) for x in (0.7, 0.5))
+    drawn = metalearn.draw(face, make_cases(face, 1), seed=0, epoch=0)
+    loss = learner.loss(edit, loc, metalearn.Config(), drawn, torch.zeros(()))
+    assert loss.item() == pytest.approx(0.7 + 2.0 * (0.5 - 0.2))
+    loss.backward()
+    assert edit.grad == 1
+    assert loc.grad == 2
+    assert learner.multiplier.grad is not None
+    assert learner.multiplier.grad.item() == pytest.approx(-(0.5 - 0.2))  # a descent step raises it
+    learner.validated({"val_success": 0.9})
+    assert learner.margin.item() == pytest.approx(0.2)
+    for expected in (0.16, 0.15, 0.15):
+        learner.validated({"val_success": 0.95})
+        assert learner.margin.item() == pytest.approx(expected)
+    learner.multiplier.data.fill_(-1.0)
+    learner.loss(edit, loc, metalearn.Config(), drawn, torch.zeros(()))
+    assert learner.multiplier.item() == 0
+
+
+def test_the_margin_objective_trains_and_is_kept() -> None:
+    face = make_face("gpt2")
+    outer = metalearn.Config(
+        steps=4, batch=4, lr=1e-3, lr_alpha=0.1, heldout=2, validate_every=2, warm_up=0
+    )
+    config = ke.Config(hidden=6, condition=5, objective="margin", outer=outer)
+    editor = ke.Editor(config)
+    editor.fit(face, Material(cases=make_cases(face, 12), seed=0))
+    tensors = editor.tensors()
+    assert tensors["multiplier"] != 1
+    again = ke.Editor(config)
+    again.restore(face, tensors, {})
+    assert again.learner is not None
+    assert torch.equal(again.learner.margin, tensors["margin"])

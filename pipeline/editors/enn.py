@@ -57,6 +57,7 @@ class Enn(metalearn.Learner):
 
     def __init__(self, face: Face, config: Config) -> None:
         super().__init__()
+        self.original = face
         self.model = copy.deepcopy(face.model)
         self.model.set_attn_implementation("eager")  # the fused kind has no second derivative
         self.current = face_of(self.model, face.tokenizer)
@@ -100,11 +101,14 @@ class Enn(metalearn.Learner):
             }
         )
 
-    def base_loss(self, face: Face, drawn: Draw, now_NV: Tensor) -> Tensor:
-        """KL(original || current) on the bystanders, in nats."""
+    def loss(
+        self, edit: Tensor, loc: Tensor, config: metalearn.Config, drawn: Draw, now_NV: Tensor
+    ) -> Tensor:
+        """Eq. 5: c_edit L_e + L_loc + KL(original || current) on the bystanders, in nats."""
         with torch.no_grad():
-            original_NV = face.logits(drawn.bystanders)
-        return kl(original_NV, now_NV, drawn.bystanders).mean()
+            original_NV = self.original.logits(drawn.bystanders)
+        base = kl(original_NV, now_NV, drawn.bystanders).mean()
+        return config.c_edit * edit + loc + base
 
 
 class Editor(Base):
