@@ -59,7 +59,11 @@ class Editor(ABC):
         return None
 
     def adapt(self, face: Face) -> Face:
-        """The model that the edits are made on: `face`, unless `fit` trained another (ENN)."""
+        """The model that edits are made on and applied to: `face`, unless `fit` trained another.
+
+        Everything that follows a fit, `edit` and `applied` alike, takes what this returns; adapting
+        that again changes nothing. Only ENN has a model of its own.
+        """
         return face
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
@@ -75,7 +79,8 @@ class Editor(ABC):
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """Edits in independent rows, each made of k consecutive requests at once.
 
-        Pure: the model is as it was. `len(requests)` is a multiple of k.
+        `face` is what `adapt` returned, and `len(requests)` a multiple of k. Pure: the model is as
+        it was.
         """
 
     def tensors(self) -> dict[str, Tensor]:

@@ -87,8 +87,7 @@ class EditBatch:
 
 def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
     """Tokenise requests."""
-    pairs = [(request.prompt, request.target) for request in requests]
-    return EditBatch(tuple(requests), face.encode(pairs))
+    return EditBatch(tuple(requests), face.encode([(r.prompt, r.target) for r in requests]))
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,19 @@ class Learner(nn.Module):
         """Every k consecutive rows as one edit: their sum."""
         return join(patch, k)
 
-    def base_loss(self, face: Face, drawn: Draw) -> Tensor | None:
-        """What training the model itself costs, for editors that do (ENN)."""
-        del face, drawn
-        return None
+    def adapt(self, face: Face) -> Face:
+        """The model as it stands, which edits are made on: `face`, unless it is trained too."""
+        return face
+
+    def loss(
+        self, edit: Tensor, loc: Tensor, config: Config, drawn: Draw, now_NV: Tensor
+    ) -> Tensor:
+        """L of Algorithm 1; now_NV are the unedited model's logits on the bystanders."""
+        del drawn, now_NV
+        return config.c_edit * edit + loc
+
+    def validated(self, row: Row) -> None:
+        """Hear of a validation, before the state is kept (KE's margin)."""
 
 
 Row = dict[str, float]  # of the learning curve
@@ -172,6 +180,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         row = validate(face, learner, frozen, config)
         row |= {"step": step + 1, "seconds": time.monotonic() - began, **_means(losses, config)}
         losses = []
+        learner.validated(row)
         at = replace(at, step=step + 1, seconds=row["seconds"], curve=[*at.curve, row])
         if row["val_loss"] < at.best:
             at, best = replace(at, best=row["val_loss"], best_step=step + 1), _copy(learner)
@@ -223,17 +232,16 @@ def _learn(
 ) -> tuple[float, float]:
     """One step of Algorithm 1; returns the batch's mean edit and locality losses."""
     learner.train()
-    with torch.no_grad():
-        before_NV = face.logits(drawn.bystanders)
+    now = learner.adapt(face)
+    now_NV = now.logits(drawn.bystanders)  # without a graph, unless the model is trained too
     # k rows that follow each other see the same edit, made of all k.
-    patch = learner.joined(learner.patch(face, drawn.edits), drawn.k)
-    loss_base = learner.base_loss(face, drawn)
-    with applied(face.model, patch):
-        loss_edit = nll(face.logits(drawn.rephrases), drawn.rephrases).mean()
-        loss_loc = kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders).mean()
-        loss = config.c_edit * loss_edit + loss_loc
+    patch = learner.joined(learner.patch(now, drawn.edits), drawn.k)
+    with applied(now.model, patch):
+        loss_edit = nll(now.logits(drawn.rephrases), drawn.rephrases).mean()
+        after_NV = now.logits(drawn.bystanders)
+        loss_loc = kl(now_NV.detach(), after_NV, drawn.bystanders).mean()
         optimizer.zero_grad(set_to_none=True)
-        (loss if loss_base is None else loss + loss_base).backward()
+        learner.loss(loss_edit, loss_loc, config, drawn, now_NV).backward()
     norm = nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
     if torch.isfinite(norm):  # the reference skips broken steps too
         optimizer.step()
@@ -244,6 +252,7 @@ def _learn(
 def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Config) -> Row:
     """Mean loss c_edit L_e + L_loc and edit success on another wording, over frozen draws."""
     learner.eval()
+    face = learner.adapt(face)
     losses, successes = [], []
     for drawn in frozen:
         before_NV = face.logits(drawn.bystanders)
@@ -287,8 +296,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, config: Config, step: int) -> N
 
 
 def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
-    edit = sum(pair[0] for pair in losses) / len(losses)
-    loc = sum(pair[1] for pair in losses) / len(losses)
+    edit, loc = (sum(part) / len(losses) for part in zip(*losses, strict=True))
     return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
 
 

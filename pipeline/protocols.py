@@ -40,6 +40,8 @@ def batched(
     Groups are k consecutive cases, in the order given. Probes that another edit of their group is
     about are not scored where they should stay as they were.
 
+    Where the editor trained a model of its own, `pre_*` is that model and `orig_*` is `face`.
+
     Returns:
         Outcome rows, bit-identical from run to run, and timings, one row per shard of groups:
         shard, n_cases, n_groups, left_out (cases that fill no group, in the last row),
@@ -49,6 +51,8 @@ def batched(
     Raises:
         EditorError: there are fewer than k cases, or edits of one group contradict each other.
     """
+    adapted = editor.adapt(face)
+    original = None if adapted is face else face
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
     whole = groups.whole(cases, k)
@@ -57,11 +61,12 @@ def batched(
     for number, shard in enumerate(bar(shards, "edit and score")):
         judged, dropped = zip(*map(groups.judged, shard), strict=True)
         began = time.perf_counter()
-        edits = editor.edit(face, [case.request() for group in shard for case in group], k)
+        requests = [case.request() for group in shard for case in group]
+        edits = editor.edit(adapted, requests, k)
         edited = time.perf_counter()
         kept = [case for group in judged for case in group]
         rows = [place // k for place in range(len(kept))]
-        outcomes += scoring.score(face, kept, edits.patch, config, rows)
+        outcomes += scoring.score(adapted, kept, edits.patch, config, rows, original)
         timings.append(
             {
                 "shard": number,

@@ -77,11 +77,15 @@ def score(
     patch: Intervention,
     config: Config,
     edits: Sequence[int] | None = None,
+    original: Face | None = None,
 ) -> list[Row]:
     """Outcome rows of `cases`, in the order of cases and their probes, whatever the batches were.
 
     Args:
         edits: for each case, the patch's row that its probes see; its own number by default.
+        original: the model that `face` was trained from (ENN). Rows then also hold what it says
+            under teacher forcing: `orig_*` beside `pre_*`, where `orig_kl` and `orig_argmax_agree`
+            compare it with the edited one.
     """
     edits = range(len(cases)) if edits is None else edits
     asked = [
@@ -92,7 +96,8 @@ def score(
     rows = [_identity(cases[question.case], question) for question in asked]
     for part in _by_length(asked, config.rows):
         edit_B = _edits(face, asked, part)
-        for place, measured in zip(part, _measure(face, asked, part, patch, edit_B), strict=True):
+        found = _measure(face, asked, part, patch, edit_B, original)
+        for place, measured in zip(part, found, strict=True):
             rows[place] |= measured
     if config.generate:
         _generate(face, asked, rows, patch, config)
@@ -126,26 +131,37 @@ def _by_length(asked: Sequence[Asked], size: int) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def _measure(
-    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Intervention, edit_B: Tensor
+    face: Face,
+    asked: Sequence[Asked],
+    part: Sequence[int],
+    patch: Intervention,
+    edit_B: Tensor,
+    original: Face | None,
 ) -> list[Row]:
     batch = face.encode([(asked[i].prompt, asked[i].target) for i in part])
     before_NV = face.logits(batch)
     with applied(face.model, patch, edit_B):
         after_NV = face.logits(batch)
     found: Measure = {"n_tokens": measures.tokens(batch)}
-    for prefix, logits_NV in (("", after_NV), ("pre_", before_NV)):
+    models = {"": after_NV, "pre_": before_NV}
+    if original is not None:
+        models["orig_"] = original.logits(batch)
+    for prefix, logits_NV in models.items():
         broken_B = measures.finite(logits_NV, batch) == 0
         for name, function in _TEACHER_FORCED.items():
             found[prefix + name] = function(logits_NV, batch).masked_fill(broken_B, math.nan)
     found["kl"] = measures.kl(before_NV, after_NV, batch)
     found["argmax_agree"] = measures.agreement(before_NV, after_NV, batch)
-    rival = _rivals(face, asked, part, patch, edit_B)
+    if original is not None:
+        found["orig_kl"] = measures.kl(models["orig_"], after_NV, batch)
+        found["orig_argmax_agree"] = measures.agreement(models["orig_"], after_NV, batch)
+    rival = _rivals(face, asked, part, patch, edit_B, original)
     columns = [_list(values) for values in found.values()]
     rows = [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
     for place, row in zip(part, rows, strict=True):
         about_new = asked[place].kind in ("edit", "rephrase")
         own, other = ("nll_new", "nll_true") if about_new else ("nll_true", "nll_new")
-        for prefix in ("", "pre_"):
+        for prefix in models:
             row[prefix + own] = row.pop(prefix + "nll")
             row[prefix + other] = rival.get(place, {}).get(prefix, math.nan)
     return rows
@@ -163,18 +179,26 @@ def _list(values: Tensor) -> list[float]:
 
 
 def _rivals(
-    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Intervention, edit_B: Tensor
+    face: Face,
+    asked: Sequence[Asked],
+    part: Sequence[int],
+    patch: Intervention,
+    edit_B: Tensor,
+    original: Face | None,
 ) -> dict[int, dict[str, float]]:
     """Likelihoods of the other target, where there is one."""
     chosen = [(i, row) for row, i in enumerate(part) if asked[i].rival]
     if not chosen:
         return {}
     batch = face.encode([(asked[i].prompt, asked[i].rival) for i, _ in chosen])
-    before = measures.nll(face.logits(batch), batch).tolist()
+    found = {"pre_": measures.nll(face.logits(batch), batch).tolist()}
+    if original is not None:
+        found["orig_"] = measures.nll(original.logits(batch), batch).tolist()
     with applied(face.model, patch, edit_B[[row for _, row in chosen]]):
-        after = measures.nll(face.logits(batch), batch).tolist()
+        found[""] = measures.nll(face.logits(batch), batch).tolist()
     return {
-        i: {"": new, "pre_": old} for (i, _), new, old in zip(chosen, after, before, strict=True)
+        i: {prefix: losses[row] for prefix, losses in found.items()}
+        for row, (i, _) in enumerate(chosen)
     }
 
 

@@ -240,7 +240,7 @@ def test_differences_name_each_change_once(project: Path) -> None:
     write_record(project, compose(project, ["alg=mend", "editors.mend.rank=7"]))
     found = record_differences(project)
     assert sorted(path for path, _, _ in found) == ["algs", "editors.mend.rank"]
-    assert ("algs", ["mend"], ["ft", "ft_kl", "mend", "cache"]) in found
+    assert ("algs", ["mend"], ["ft", "ft_kl", "enn", "ke", "mend", "cache"]) in found
 
 
 def test_a_hand_edit_of_a_derived_key_is_seen(project: Path) -> None:

@@ -22,8 +22,22 @@ from pipeline.patch import Intervention, applied, weights_of
 from pipeline.records import Case
 
 SMALL: dict[str, dict[str, Any]] = {
+    "enn": {
+        "alpha": 1e-3,
+        "outer": metalearn.Config(
+            steps=4, batch=2, lr=1e-4, lr_alpha=1e-4, heldout=1, validate_every=2, warm_up=0
+        ),
+    },
     "ft": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30},
     "ft_kl": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30, "c_edit": 1.0},
+    "ke": {
+        "hidden": 8,
+        "condition": 8,
+        "alpha": 0.1,
+        "outer": metalearn.Config(
+            steps=4, batch=2, lr=1e-4, heldout=1, validate_every=2, warm_up=0
+        ),
+    },
     "mend": {
         "rank": 4,
         "alpha": 1e-2,
@@ -60,6 +74,12 @@ def fitted(request: pytest.FixtureRequest, subject: Face) -> Editor:
     return editor
 
 
+@pytest.fixture
+def edited(fitted: Editor, subject: Face) -> Face:
+    """The model that edits are made on; for most editors it is the subject itself."""
+    return fitted.adapt(subject)
+
+
 def weights(face: Face) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in face.model.state_dict().items()}
 
@@ -78,26 +98,32 @@ def deltas(edits: Intervention) -> dict[str, torch.Tensor]:
     return {site: update.dense_ROI() for site, update in weights_of(edits).updates.items()}
 
 
-def test_editing_leaves_the_model_bit_for_bit(fitted: Editor, subject: Face) -> None:
+def test_editing_leaves_the_model_bit_for_bit(fitted: Editor, subject: Face, edited: Face) -> None:
     requests = [case.request() for case in make_cases(subject, 3)]
-    batch = subject.encode([(r.prompt, r.target) for r in requests])
-    before, logits = weights(subject), subject.logits(batch)
-    patch = fitted.edit(subject, requests).patch
+    batch = edited.encode([(r.prompt, r.target) for r in requests])
+    before, own, logits = weights(subject), weights(edited), edited.logits(batch)
+    patch = fitted.edit(edited, requests).patch
     assert_same(before, weights(subject))
-    with applied(subject.model, patch):
-        assert not torch.equal(subject.logits(batch), logits)
-    assert torch.equal(subject.logits(batch), logits)
-    assert not any(m._forward_hooks for m in subject.model.modules())
+    assert_same(own, weights(edited))
+    with applied(edited.model, patch):
+        assert not torch.equal(edited.logits(batch), logits)
+    assert torch.equal(edited.logits(batch), logits)
+    assert not any(m._forward_hooks for m in edited.model.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in edited.model.parameters())
 
 
-def test_the_edit_loss_falls(fitted: Editor, subject: Face) -> None:
+def test_adapting_twice_changes_nothing(fitted: Editor, edited: Face) -> None:
+    assert fitted.adapt(edited).model is edited.model
+
+
+def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
     """Of a memory the target is the argmax: its one-hot logits of size 1 are never confident."""
-    requests = [case.request() for case in make_cases(subject, 4)]
-    batch = subject.encode([(r.prompt, r.target) for r in requests])
-    before = nll(subject.logits(batch), batch)
-    patch = fitted.edit(subject, requests).patch
-    with applied(subject.model, patch):
-        after, right = nll(subject.logits(batch), batch), exact(subject.logits(batch), batch)
+    requests = [case.request() for case in make_cases(edited, 4)]
+    batch = edited.encode([(r.prompt, r.target) for r in requests])
+    before = nll(edited.logits(batch), batch)
+    patch = fitted.edit(edited, requests).patch
+    with applied(edited.model, patch):
+        after, right = nll(edited.logits(batch), batch), exact(edited.logits(batch), batch)
     if isinstance(patch, Memory):
         assert right.all()
         return
@@ -105,19 +131,19 @@ def test_the_edit_loss_falls(fitted: Editor, subject: Face) -> None:
     assert after.sum() < before.sum()
 
 
-def test_rows_equal_singles(fitted: Editor, subject: Face) -> None:
+def test_rows_equal_singles(fitted: Editor, edited: Face) -> None:
     """In float64: FT's RMSprop blows up the last bits of gradients that are almost zero.
 
     T5's layer norm computes in float32 whatever the model's type, so a little of that is left.
     """
-    atol = 1e-4 if subject.model.config.model_type == "t5" else 1e-5
-    requests = [case.request() for case in make_cases(subject, 4)]
-    subject.model.double()
+    atol = 1e-4 if edited.model.config.model_type == "t5" else 1e-5
+    requests = [case.request() for case in make_cases(edited, 4)]
+    edited.model.double()
     try:
-        together = fitted.edit(subject, requests)
-        alone = [fitted.edit(subject, [request]) for request in requests]
+        together = fitted.edit(edited, requests)
+        alone = [fitted.edit(edited, [request]) for request in requests]
     finally:
-        subject.model.float()
+        edited.model.float()
     assert together.patch.rows == len(together.steps) == len(together.stopped_early) == 4
     for row, single in enumerate(alone):
         assert single.steps == together.steps[row : row + 1]
@@ -135,7 +161,8 @@ def test_the_same_seed_gives_the_same_patch(fitted: Editor, subject: Face) -> No
     again = build(name)
     again.fit(subject, Material(cases=make_cases(subject), seed=0))
     requests = [case.request() for case in make_cases(subject, 2)]
-    one, two = fitted.edit(subject, requests), again.edit(subject, requests)
+    one = fitted.edit(fitted.adapt(subject), requests)
+    two = again.edit(again.adapt(subject), requests)
     for site, delta in deltas(one.patch).items():
         assert torch.equal(delta, deltas(two.patch)[site])
 
@@ -146,7 +173,8 @@ def test_what_was_learned_saves_and_loads(fitted: Editor, subject: Face, tmp_pat
     loaded = build(name)
     editors_base.restore(loaded, subject, tmp_path, "hash of the base")
     requests = [case.request() for case in make_cases(subject, 2)]
-    one, two = fitted.edit(subject, requests), loaded.edit(subject, requests)
+    one = fitted.edit(fitted.adapt(subject), requests)
+    two = loaded.edit(loaded.adapt(subject), requests)
     for site, delta in deltas(one.patch).items():
         assert torch.equal(delta, deltas(two.patch)[site])
     with pytest.raises(EditorError, match="Fit it again"):

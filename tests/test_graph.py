@@ -98,7 +98,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_every_run_leaves_results_and_a_report(project: Project) -> None:
-    runs = [f"{bench}-{alg}" for bench in BENCHES for alg in ("ft", "ft_kl", "mend")]
+    algs = ("cache", "enn", "ft", "ft_kl", "ke", "mend")
+    runs = [f"{bench}-{alg}" for bench in BENCHES for alg in algs]
     results, report = project.folder / "data/tiny/main", project.folder / "reports/tiny/main"
     assert sorted(path.name for path in results.iterdir()) == runs
     for run in runs:
@@ -115,7 +116,7 @@ def test_again_nothing_runs_and_nothing_is_logged_twice(project: Project) -> Non
     assert "up to date" in project.run("dvc", "status")
     assert project.run("git", "status", "--porcelain") == ""
     project.run(sys.executable, "-m", "pipeline", "log")
-    assert len(project.logged()) == 8
+    assert len(project.logged()) == 16
 
 
 def test_a_setting_of_one_editor_reruns_that_editor_and_the_report(project: Project) -> None:
