@@ -25,7 +25,6 @@ from pipeline.tasks.drawing import (
     untaught,
 )
 from pipeline.tasks.items import Item, make_cases, split_items, take
-from pipeline.tasks.items import untaught as items_untaught
 from pipeline.tasks.source import Folder, Row, Source
 from pipeline.tasks.teaching import Lessons, count
 from pipeline.world import Fact, World
@@ -134,8 +133,11 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     items = _add_rephrasings(folder, claims, dropped)
     fit = [item for item in items if len(item.wordings) > 1]
     sizes = (config.train_cases, config.validation_cases)
-    parts = split_items(fit, sizes, seed, "fever")
-    wrong = items_untaught(items, parts, config.corrections, seed, "fever")
+    # Pages have several claims each: their topics are set aside before the others take them all.
+    _, wrong = split_items(fit, (0, config.corrections), seed, "fever/corrections")
+    apart = {item.topic.casefold() for item in wrong}
+    rest = [item for item in fit if item.topic.casefold() not in apart]
+    parts = split_items(rest, sizes, seed, "fever")
     taught = take(items, [*parts[0], *parts[1]], config.claims, seed, wrong)
     texts = {item.id: item.wordings for item in taught}
     new = {item.id: item.wordings for item in wrong}
