@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DERIVED = ("source", "runs", "fits", "skipped")
 _WORLD = "pipeline/world.py"
-_NEEDED = ("suite", "raw", "world", "algs", "benches", "editors", "traits", "overrides")
+_NEEDED = ("suite", "raw", "world", "algs", "benches", "editors", "traits", "overrides", "evaluate")
 
 
 def register() -> None:
@@ -45,12 +45,11 @@ def derive(values: Mapping[str, Any]) -> Params:
     _refuse_unknown(values)
     runs: dict[str, Any] = {}
     skipped: list[dict[str, str]] = []
-    for bench, settings in values["benches"].items():
+    for bench in values["benches"]:
         for alg in values["algs"]:
-            run, kind = f"{bench}-{alg}", settings["base"]["kind"]
+            run = f"{bench}-{alg}"
             traits = values["traits"][alg]
-            if kind not in traits["edits"]:
-                reason = f"{alg} does not edit a {kind} model"
+            if reason := _left_out(values, bench, alg):
                 skipped.append({"run": run, "bench": bench, "alg": alg, "reason": reason})
                 continue
             own = values["overrides"].get(alg, {}).get(bench, {})
@@ -70,6 +69,18 @@ def derive(values: Mapping[str, Any]) -> Params:
         if item["fit"]
     }
     return {"source": _source(values), "runs": runs, "fits": fits, "skipped": skipped}
+
+
+def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
+    """Why an editor does not run on a benchmark, "" if it does."""
+    settings = values["benches"][bench]
+    kind = settings["base"]["kind"]
+    if kind not in values["traits"][alg]["edits"]:
+        return f"{alg} does not edit a {kind} model"
+    wrong = settings.get("data", {}).get("corrections", 0)
+    if values["evaluate"].get("split") == "correction" and not wrong:
+        return f"{bench} has no corrections"
+    return ""
 
 
 def compose(root: Path, overrides: Sequence[str] = ()) -> str:

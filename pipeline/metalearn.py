@@ -16,7 +16,8 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,9 @@ class Config:
         heldout: training cases kept aside for early stopping.
         validate_every, patience: steps between validations, and without a new best before the end.
         warm_up: training cases whose statistics are taken before the first step.
-        any_wording: edit with a wording drawn anew each time, not with the case's own prompt: more
-            data from few cases. The paper does not.
+        any_wording: edit with a wording drawn anew each time (ours): more data from few cases.
+        locality: where bystanders come from: "unrelated" ones (the paper), or "hard" ones too:
+            neighbours and hard neighbours of the case (ours; the paper leaves it open).
     """
 
     steps: int = 500_000
@@ -64,6 +66,7 @@ class Config:
     patience: int = 20_000
     warm_up: int = 100
     any_wording: bool = False
+    locality: Literal["unrelated", "hard"] = "unrelated"
 
     def __post_init__(self) -> None:
         """Raises SettingsError where a step would not be made of whole groups of k edits."""
@@ -85,8 +88,7 @@ class EditBatch:
 
 def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
     """Tokenise requests."""
-    pairs = [(request.prompt, request.target) for request in requests]
-    return EditBatch(tuple(requests), face.encode(pairs))
+    return EditBatch(tuple(requests), face.encode([(r.prompt, r.target) for r in requests]))
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         EditorError: the loss was never finite.
     """
     taught, kept = _hold_out(material.cases, config.heldout, material.seed)
-    frozen = [draw(face, part, material.seed, epoch=-1) for part in _groups(kept, config.k)]
+    draws = partial(draw, face, seed=material.seed, hard=config.locality == "hard")
+    frozen = [draws(part, epoch=-1) for part in _groups(kept, config.k)]
     optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)
     at = Progress()
@@ -157,11 +160,11 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         at, best = Progress(**found[0]), found[1]
     else:
         for part in _chunks(taught[: config.warm_up], config.batch):
-            learner.observe(face, draw(face, part, material.seed, epoch=-2).edits)
+            learner.observe(face, draws(part, epoch=-2).edits)
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
         _set_rates(optimizer, config, step)
-        drawn = draw(face, cases, material.seed, epoch, any_wording=config.any_wording)
+        drawn = draws(cases, epoch=epoch, any_wording=config.any_wording)
         losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue
@@ -186,7 +189,13 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
 
 
 def draw(
-    face: Face, cases: Sequence[Case], seed: int, epoch: int, *, any_wording: bool = False
+    face: Face,
+    cases: Sequence[Case],
+    seed: int,
+    epoch: int,
+    *,
+    any_wording: bool = False,
+    hard: bool = False,
 ) -> Draw:
     """Choose each case's other wording and bystander, by seed, epoch and case id alone."""
     edits, rephrases, bystanders = [], [], []
@@ -198,7 +207,8 @@ def draw(
             prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
         edits.append(replace(case.request(), prompt=prompt))
         rephrases.append((choice.choice(others), case.target_new))
-        bystander = choice.choice(case.unrelated)
+        near = (*case.neighbours, *case.hard_neighbours) if hard else ()
+        bystander = choice.choice((*case.unrelated, *near))
         bystanders.append((bystander.prompt, bystander.target))
     return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders))
 
@@ -272,15 +282,13 @@ def _set_rates(optimizer: torch.optim.Optimizer, config: Config, step: int) -> N
 
 
 def _means(losses: Sequence[tuple[float, float]], config: Config) -> Row:
-    edit = sum(pair[0] for pair in losses) / len(losses)
-    loc = sum(pair[1] for pair in losses) / len(losses)
+    edit, loc = (sum(part) / len(losses) for part in zip(*losses, strict=True))
     return {"loss": config.c_edit * edit + loc, "loss_edit": edit, "loss_loc": loc}
 
 
 def _groups(cases: Sequence[Case], k: int) -> Iterator[Sequence[Case]]:
     """Chunks of about fifty cases, whole groups of k; what is over is left out."""
-    whole = len(cases) // k * k
-    return _chunks(cases[:whole], max(1, 50 // k) * k)
+    return _chunks(cases[: len(cases) // k * k], max(1, 50 // k) * k)
 
 
 def _chunks(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:

@@ -1,10 +1,11 @@
-"""One editor on one benchmark's validation cases, under the study's protocol."""
+"""One editor on one benchmark's validation cases or corrections, under the study's protocol."""
 
 from __future__ import annotations
 
 from pipeline import editor as editing
 from pipeline import editors, models, protocols, scoring
 from pipeline.config import Params, build, pick
+from pipeline.errors import DataError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
 from pipeline.tables import write_frame
@@ -23,7 +24,13 @@ def evaluate(params: Params, run: str) -> None:
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
     if item["fit"]:
         editing.restore(editor, face, learned, base_hash)
-    cases = read_cases(folder / "labelled" / "cases.parquet", "validation")
+    cases = read_cases(folder / "labelled" / "cases.parquet", config.split)
+    if not cases:
+        raise DataError(
+            expected=f"{config.split} cases of {item['bench']} (evaluate.split)",
+            found="none",
+            remedy=f"Ask for more in benches.{item['bench']}.data, or for another split.",
+        )
     outcomes, timings = protocols.single(face, editor, cases, config)
     identity = {"bench": item["bench"], "alg": item["alg"], "study": params["study"]}
     hashes = {
