@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import get_args
 
 from pipeline.errors import AuditError
-from pipeline.records import LABELS, Case, normalise
+from pipeline.records import LABELS, Case, Split, is_true, normalise
 
 SHOWN = 5  # offenders that an error names
 
@@ -14,10 +15,11 @@ Check = Callable[[Sequence[Case]], list[str]]
 
 
 def audit(bench: str, cases: Sequence[Case]) -> dict[str, object]:
-    """Check the labelled cases of a benchmark, both splits together.
+    """Check the labelled cases of a benchmark, all splits together.
 
     Returns:
-        {"cases": n, "train": n, "validation": n, "checks": {name: cases checked}}.
+        {"cases": n, "train": n, "validation": n, "checks": {name: cases checked}}, and
+        "correction": n where there are any.
 
     Raises:
         AuditError: a check failed; the error names the check and the first offenders.
@@ -44,6 +46,7 @@ def audit(bench: str, cases: Sequence[Case]) -> dict[str, object]:
         "cases": len(cases),
         "train": splits["train"],
         "validation": splits["validation"],
+        **({"correction": splits["correction"]} if splits["correction"] else {}),
         "checks": dict.fromkeys(checks, len(cases)),
     }
 
@@ -59,27 +62,30 @@ def _checks(bench: str) -> Mapping[str, Check]:
         "rephrasings equal to their prompts": lambda cases: _where(
             cases, lambda c: normalise(c.prompt) in map(normalise, c.rephrases)
         ),
-        "subjects shared by train and validation": _shared_subjects,
-        "prompts shared by train and validation": _shared_prompts,
+        "subjects shared by splits": _shared_subjects,
+        "prompts shared by splits": _shared_prompts,
         "conflicting edits": _conflicts,
+        "corrections to what is not the truth": lambda cases: _where(
+            cases, lambda c: c.split == "correction" and c.target_new != c.target_true
+        ),
+        "corrections of what is right already": lambda cases: _where(
+            cases, lambda c: c.split == "correction" and is_true(c, c.prediction)
+        ),
     }
     if bench == "fever":
         checks["targets that are no label"] = lambda cases: _where(
             cases, lambda c: c.target_new not in LABELS
         )
     else:  # half of FEVER's edits confirm what the model says already
-        checks["targets equal to the truth"] = lambda cases: _where(cases, _is_true)
+        checks["targets equal to the truth"] = lambda cases: _where(
+            cases, lambda c: c.split != "correction" and is_true(c, c.target_new)
+        )
     return checks
 
 
 def _open_subject(bench: str) -> bool:
     """Whether a case may have no subject: real claims and passages do not mark theirs."""
     return bench in ("fever", "wikitext")
-
-
-def _is_true(case: Case) -> bool:
-    new = normalise(case.target_new)
-    return new in map(normalise, (case.target_true, *case.answers))
 
 
 def _where(cases: Iterable[Case], wrong: Callable[[Case], bool]) -> list[str]:
@@ -91,18 +97,23 @@ def _repeated_ids(cases: Sequence[Case]) -> list[str]:
 
 
 def _shared_subjects(cases: Sequence[Case]) -> list[str]:
-    train = {normalise(c.subject) for c in cases if c.split == "train"} - {""}
-    return _where(cases, lambda c: c.split == "validation" and normalise(c.subject) in train)
+    return _shared(cases, lambda case: {normalise(case.subject)} - {""})
 
 
 def _shared_prompts(cases: Sequence[Case]) -> list[str]:
-    """Validation cases whose prompt or a rephrasing is a prompt or rephrasing of train."""
+    """Cases whose prompt or a rephrasing is a prompt or rephrasing of another split."""
+    return _shared(cases, lambda case: {normalise(t) for t in (case.prompt, *case.rephrases)})
 
-    def texts(case: Case) -> set[str]:
-        return {normalise(text) for text in (case.prompt, *case.rephrases)}
 
-    train = {text for case in cases if case.split == "train" for text in texts(case)}
-    return _where(cases, lambda c: c.split == "validation" and not train.isdisjoint(texts(c)))
+def _shared(cases: Sequence[Case], texts: Callable[[Case], set[str]]) -> list[str]:
+    """Cases with a text of a split that comes before theirs."""
+    offenders = []
+    before: set[str] = set()
+    for split in get_args(Split):
+        own = [(case.id, texts(case)) for case in cases if case.split == split]
+        offenders += [name for name, found in own if not before.isdisjoint(found)]
+        before.update(*(found for _, found in own))
+    return offenders
 
 
 def _conflicts(cases: Sequence[Case]) -> list[str]:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 DERIVED = ("source", "runs", "fits", "skipped")
 _WORLD = "pipeline/world.py"
-_NEEDED = ("suite", "raw", "world", "algs", "plan", "benches", "editors", "traits", "overrides")
+_NEEDED = (
+    *("suite", "raw", "world", "algs", "plan", "benches"),
+    *("editors", "traits", "overrides", "evaluate"),
+)
 
 
 def register() -> None:

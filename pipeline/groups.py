@@ -111,14 +111,22 @@ def judged(group: Sequence[Case]) -> tuple[list[Case], int]:
     return kept, sum(map(_bystanders, group)) - sum(map(_bystanders, kept))
 
 
-def spared(group: Sequence[Case]) -> list[tuple[Probe, ...]]:
+def spared(group: Sequence[Case], *, hard: bool = False) -> list[tuple[Probe, ...]]:
     """For each case of a group, the unrelated examples that no other edit of it is about.
 
     Where a case has none left it takes those of the whole group.
 
+    Args:
+        hard: a case's neighbours and hard neighbours count as well.
+
     Raises:
         EditorError: edits contradict each other, or all unrelated examples are about edits.
     """
+    if hard:
+        group = [
+            replace(case, unrelated=(*case.unrelated, *case.neighbours, *case.hard_neighbours))
+            for case in group
+        ]
     if len(group) == 1:
         return [group[0].unrelated]
     about = touched(group)

@@ -3,6 +3,7 @@
 zsRE: a lower beam of the question-answering model, of the right type and not the truth (De Cao et
 al.: beams 2 to 5). FEVER: a fair coin decides between flipping and keeping the model's own label.
 Wikitext: ten tokens sampled from a second, smaller language model. CounterFact brings its own.
+Corrections of any of them say the truth.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pipeline.models import Face
 from pipeline.models.causal import Causal
 from pipeline.models.seq2seq import Seq2Seq
 from pipeline.progress import bar
-from pipeline.records import LABELS, Case, Probe
+from pipeline.records import LABELS, Case, Probe, is_true
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,13 @@ def label(
             remedy=near_misses(bench, _LABELLERS),
         )
     desk = _Desk(face, sampler, config, seed, Counter())
-    labelled = [case for case in _LABELLERS[bench](desk, cases) if case.target_new.strip()]
-    desk.notes["cases_without_target"] = len(cases) - len(labelled)
+    usual = [case for case in cases if case.split != "correction"]
+    labelled = [case for case in _LABELLERS[bench](desk, usual) if case.target_new.strip()]
+    desk.notes["cases_without_target"] = len(usual) - len(labelled)
     predicted = _predict(desk, labelled)
+    corrections = [case for case in cases if case.split == "correction"]
+    if corrections:
+        predicted += _correct(desk, corrections)
     if config.keep_right:
         predicted = _keep_right(desk, predicted)
     notes: dict[str, float] = dict(desk.notes)
@@ -166,6 +171,15 @@ _LABELLERS: dict[str, Callable[[_Desk, Sequence[Case]], list[Case]]] = {
     "wikitext": _wikitext,
     "counterfact": _counterfact,
 }
+
+
+def _correct(desk: _Desk, cases: Sequence[Case]) -> list[Case]:
+    """Of facts that the base model was not taught, those that it gets wrong, with the truth."""
+    predicted = _predict(desk, [replace(case, target_new=case.target_true) for case in cases])
+    wrong = [case for case in predicted if not is_true(case, case.prediction)]
+    desk.notes["corrections_asked"] = len(cases)
+    desk.notes["corrections_right_already"] = len(cases) - len(wrong)
+    return wrong
 
 
 def _count(face: Face, prompt: str, target: str) -> int:

@@ -16,20 +16,21 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline import checkpoints, groups
+from pipeline.draws import Draw, EditBatch, draw
 from pipeline.editor import Material
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
-from pipeline.models import Batch, Face
+from pipeline.models import Face
 from pipeline.patch import Patch, applied, join
 from pipeline.progress import bar
-from pipeline.records import Case, Request
+from pipeline.records import Case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,9 @@ class Config:
             A fifth that is fewer than k makes one smaller group.
         validate_every, patience: steps between validations, and without a new best before the end.
         warm_up: training cases whose statistics are taken before the first step.
-        any_wording: edit with a wording drawn anew each time, not with the case's own prompt: more
-            data from few cases. The paper does not.
+        any_wording: edit with a wording drawn anew each time (ours): more data from few cases.
+        locality: where bystanders come from: "unrelated" ones (the paper), or "hard" ones too:
+            neighbours and hard neighbours of the case (ours; the paper leaves it open).
     """
 
     steps: int = 500_000
@@ -66,6 +68,7 @@ class Config:
     patience: int = 20_000
     warm_up: int = 100
     any_wording: bool = False
+    locality: Literal["unrelated", "hard"] = "unrelated"
 
     def __post_init__(self) -> None:
         """Raises SettingsError where a step would not be made of whole groups of k edits."""
@@ -75,29 +78,6 @@ class Config:
                 found=f"batch {self.batch}, k {self.k}",
                 remedy="Set `outer.batch` to a multiple of `outer.k`.",
             )
-
-
-@dataclass(frozen=True)
-class EditBatch:
-    """Edits as requests and, in the same order, as rows of tokens."""
-
-    requests: tuple[Request, ...]
-    batch: Batch
-
-
-def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
-    """Tokenise requests."""
-    return EditBatch(tuple(requests), face.encode([(r.prompt, r.target) for r in requests]))
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A batch of cases with what was drawn for each: the edit, another wording, a bystander."""
-
-    edits: EditBatch
-    rephrases: Batch
-    bystanders: Batch
-    k: int = 1  # consecutive cases that are edited together
 
 
 class Learner(nn.Module):
@@ -160,7 +140,8 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     """
     taught, kept = _hold_out(material.cases, max(config.heldout, config.k), material.seed)
     k = min(config.k, len(kept))
-    frozen = [draw(face, part, material.seed, -1, k) for part in groups.chunks(kept, 50, k)]
+    draws = partial(draw, face, seed=material.seed, hard=config.locality == "hard")
+    frozen = [draws(part, epoch=-1, k=k) for part in groups.chunks(kept, 50, k)]
     optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)
     at = Progress()
@@ -169,11 +150,11 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         at, best = Progress(**found[0]), found[1]
     else:
         for part in groups.chunks(taught[: config.warm_up], config.batch):
-            learner.observe(face, draw(face, part, material.seed, epoch=-2).edits)
+            learner.observe(face, draws(part, epoch=-2).edits)
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
         _set_rates(optimizer, config, step)
-        drawn = draw(face, cases, material.seed, epoch, config.k, any_wording=config.any_wording)
+        drawn = draws(cases, epoch=epoch, k=config.k, any_wording=config.any_wording)
         losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue
@@ -196,35 +177,6 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         )
     learner.load_state_dict(best)
     return list(at.curve)
-
-
-def draw(
-    face: Face,
-    cases: Sequence[Case],
-    seed: int,
-    epoch: int,
-    k: int = 1,
-    *,
-    any_wording: bool = False,
-) -> Draw:
-    """Choose each case's other wording and bystander, by seed, epoch and case id.
-
-    No bystander is about another edit of its group of k; cases that fill no group are left out.
-    """
-    edits, rephrases, bystanders = [], [], []
-    grouped = groups.whole(cases, k)
-    spared = [probes for group in grouped for probes in groups.spared(group)]
-    for case, probes in zip(chain.from_iterable(grouped), spared, strict=True):
-        choice = random.Random(f"{seed}/{epoch}/{case.id}")
-        prompt = case.prompt
-        others: Sequence[str] = case.rephrases or (case.prompt,)
-        if any_wording and case.rephrases:
-            prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
-        edits.append(replace(case.request(), prompt=prompt))
-        rephrases.append((choice.choice(others), case.target_new))
-        bystander = choice.choice(probes)
-        bystanders.append((bystander.prompt, bystander.target))
-    return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders), k)
 
 
 def _learn(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.storage import write_aside
 
-Split = Literal["train", "validation"]
+Split = Literal["train", "validation", "correction"]
 LABELS = ("false", "true")  # a classifier's targets, in the order of its two logits
 
 
@@ -82,7 +82,9 @@ class Case:
         generation_prompts: openings about the subject, for free text.
         references: texts that a consistent generation should resemble.
         source: where the case comes from (file and line, or "world").
-        split: "train" cases fit editors and choose settings; "validation" cases are only scored.
+        split: "train" cases fit editors and choose settings; "validation" cases are only scored,
+            and so are "correction" cases: facts that the base model was not taught and gets
+            wrong, edited to the truth.
     """
 
     id: str
@@ -179,9 +181,9 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def with_split(case: Case, split: Split) -> Case:
-    """The same case in another split."""
-    return replace(case, split=split)
+def is_true(case: Case, answer: str) -> bool:
+    """Whether an answer to a case's prompt is one of the true ones, but for case and spaces."""
+    return normalise(answer) in map(normalise, (case.target_true, *case.answers))
 
 
 def _case(row: dict[str, Any]) -> Case:

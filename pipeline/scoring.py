@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,11 +31,13 @@ class Config:
         cases: edits scored at once.
         rows: probes in one forward pass.
         generate: whether to answer freely too, without the target at hand.
+        split: which cases are scored: those held out, or corrections.
     """
 
     cases: int = 50
     rows: int = 200
     generate: bool = True
+    split: Literal["validation", "correction"] = "validation"
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,15 @@ class Asked:
 
 
 def questions(case: Case, number: int, edit: int) -> Iterator[Asked]:
-    """Every probe of a case, the edit itself first."""
-    new, true = case.target_new, case.target_true
-    yield Asked(number, edit, "edit", 0, case.prompt, new, true)
+    """Every probe of a case, the edit itself first.
+
+    The new answer competes with the true one; where it is the true one, with what the model said.
+    """
+    new = case.target_new
+    old = case.prediction if case.split == "correction" else case.target_true
+    yield Asked(number, edit, "edit", 0, case.prompt, new, old)
     for index, prompt in enumerate(case.rephrases):
-        yield Asked(number, edit, "rephrase", index, prompt, new, true)
+        yield Asked(number, edit, "rephrase", index, prompt, new, old)
     for kind, probes, rival in (
         ("neighbour", case.neighbours, new),
         ("hard_neighbour", case.hard_neighbours, ""),

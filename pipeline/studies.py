@@ -64,16 +64,13 @@ def name_runs(plan: Plan, values: Mapping[str, Any]) -> tuple[Params, list[dict[
     _refuse_unknown(plan, values)
     runs: Params = {}
     skipped: list[dict[str, str]] = []
-    for bench, about in values["benches"].items():
+    for bench in values["benches"]:
         if plan.on_benches is not None and bench not in plan.on_benches:
             continue
         for alg in values["algs"]:
             if plan.among is not None and alg not in plan.among:
                 continue
-            traits = values["traits"][alg]
-            kind = about["base"]["kind"]
-            if kind not in traits["edits"]:
-                reason = f"{alg} does not edit a {kind} model"
+            if reason := _left_out(values, bench, alg):
                 skipped.append(_skip(bench, alg, "", 1, reason))
                 continue
             _add_runs(runs, skipped, plan, values, bench, alg)
@@ -109,6 +106,18 @@ def refuse_unknown(
             raise SettingsError(
                 expected=f"{what} in {where}", found=repr(name), remedy=near_misses(name, known)
             )
+
+
+def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
+    """Why an editor does not run on a benchmark, "" if it does."""
+    settings = values["benches"][bench]
+    kind = settings["base"]["kind"]
+    if kind not in values["traits"][alg]["edits"]:
+        return f"{alg} does not edit a {kind} model"
+    wrong = settings.get("data", {}).get("corrections", 0)
+    if values.get("evaluate", {}).get("split") == "correction" and not wrong:
+        return f"{bench} has no corrections"
+    return ""
 
 
 def _add_runs(

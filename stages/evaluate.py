@@ -1,4 +1,4 @@
-"""One editor on one benchmark's validation cases, under the study's protocol."""
+"""One editor on one benchmark's validation cases or corrections, under the study's protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import editor as editing
 from pipeline import editors, models, protocols, scoring
 from pipeline.config import Params, build, pick
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
 from pipeline.tables import write_frame
@@ -27,7 +27,13 @@ def evaluate(params: Params, run: str) -> None:
     if item["fit"]:
         _refuse_other_settings(params, run)
         editing.restore(editor, face, learned, base_hash)
-    cases = read_cases(folder / "labelled" / "cases.parquet", "validation")
+    cases = read_cases(folder / "labelled" / "cases.parquet", config.split)
+    if not cases:
+        raise DataError(
+            expected=f"{config.split} cases of {item['bench']} (evaluate.split)",
+            found="none",
+            remedy=f"Ask for more in benches.{item['bench']}.data, or for another split.",
+        )
     outcomes, timings = protocols.batched(face, editor, cases, config, item["k"])
     identity = {name: item[name] for name in ("bench", "alg", "variant")}
     identity["study"] = params["study"]

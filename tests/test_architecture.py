@@ -25,6 +25,7 @@ LAYERS = (
     "tasks memory measures normaliser checkpoints",
     "groups",
     "editor gradients",
+    "draws",
     "metalearn descent",
     "editors",
     "train_base labels audit scoring",

@@ -9,7 +9,7 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
-from pipeline import groups, metalearn, protocols, scoring
+from pipeline import draws, groups, metalearn, protocols, scoring
 from pipeline.editor import Editor, Edits, Material
 from pipeline.editors import mend
 from pipeline.errors import EditorError
@@ -90,7 +90,7 @@ class Summed(Editor):
         self.learner = mend.Mend(face, mend.Config(norm=False, alpha=0.3), 0).eval()
 
     def edit(self, face: Face, requests: list[Request], k: int = 1) -> Edits:  # type: ignore[override]
-        patch = self.learner.patch(face, metalearn.encode(face, requests)).detach()
+        patch = self.learner.patch(face, draws.encode(face, requests)).detach()
         rows = len(requests) // k
         return Edits(join(patch, k), (1,) * rows, (False,) * rows)
 
@@ -139,6 +139,6 @@ def test_training_in_groups_validates_on_groups() -> None:
     learner = mend.Mend(face, mend.Config(rank=4, alpha=1e-2), seed=0)
     curve = metalearn.train(face, learner, Material(cases=distinct, seed=3), config)
     assert [row["step"] for row in curve] == [2, 4]
-    drawn = metalearn.draw(face, distinct[:7], 3, 0, 3)
+    drawn = draws.draw(face, distinct[:7], 3, 0, 3)
     assert drawn.k == 3
     assert len(drawn.edits.requests) == 6

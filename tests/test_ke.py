@@ -7,7 +7,7 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 
-from pipeline import metalearn
+from pipeline import draws, metalearn
 from pipeline.editor import Material
 from pipeline.editors import ke
 from pipeline.gradients import token_gradients
@@ -32,7 +32,7 @@ def test_factors_are_the_dense_formula(face: Face) -> None:
     face.model.double()
     learner = ke.Ke(face, SMALL, seed=0).double()
     requests = requests_for(face)
-    patch = learner.patch(face, metalearn.encode(face, requests))
+    patch = learner.patch(face, draws.encode(face, requests))
     ids = ke.condition_ids(face.tokenizer, requests)
     tolerance = 1e-4 if face.model.config.model_type == "t5" else 1e-6
     for row, request in enumerate(requests):
@@ -113,7 +113,7 @@ def test_every_parameter_learns(architecture: str) -> None:
 
 def test_edits_can_start_as_gradient_steps() -> None:
     face = make_face("gpt2")
-    edits = metalearn.encode(face, requests_for(face))
+    edits = draws.encode(face, requests_for(face))
     learner = ke.Ke(face, ke.Config(hidden=64, condition=64, alpha=30.0), seed=0)
     found = token_gradients(face, edits.batch, learner.sites).gradients
     update = learner.patch(face, edits).updates[learner.sites[0]]
@@ -130,7 +130,7 @@ def test_the_margin_objective_climbs_and_descends() -> None:
     assert learner.multiplier is not None
     learner.multiplier.data.fill_(2.0)
     edit, loc = (torch.tensor(x, requires_grad=True) for x in (0.7, 0.5))
-    drawn = metalearn.draw(face, make_cases(face, 1), seed=0, epoch=0)
+    drawn = draws.draw(face, make_cases(face, 1), seed=0, epoch=0)
     loss = learner.loss(edit, loc, metalearn.Config(), drawn, torch.zeros(()))
     assert loss.item() == pytest.approx(0.7 + 2.0 * (0.5 - 0.2))
     loss.backward()

@@ -12,7 +12,7 @@ from conftest import make_face, pairs_for
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import metalearn
+from pipeline import draws
 from pipeline.editors import mend
 from pipeline.gradients import token_gradients
 from pipeline.models import Face
@@ -113,7 +113,7 @@ def test_gradients_at_the_identity_reach_u_and_bias() -> None:
 def test_identity_network_without_norm_is_one_gradient_step(face: Face) -> None:
     face.model.double()
     learner = mend.Mend(face, mend.Config(norm=False, alpha=0.25, rank=4), seed=0).double().eval()
-    edits = metalearn.encode(face, [Request(prompt=p, target=t) for p, t in pairs_for(face)])
+    edits = draws.encode(face, [Request(prompt=p, target=t) for p, t in pairs_for(face)])
     patch = learner.patch(face, edits)
     found = token_gradients(face, edits.batch, face.sites())
     for site, tokens_ in found.gradients.items():

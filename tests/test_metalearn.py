@@ -9,7 +9,7 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
-from pipeline import metalearn
+from pipeline import draws, metalearn
 from pipeline.editor import Material
 from pipeline.editors import mend
 from pipeline.errors import EditorError
@@ -99,11 +99,11 @@ def test_every_parameter_learns() -> None:
 def test_draws_depend_on_seed_epoch_and_case_only() -> None:
     face = make_face("gpt2")
     cases = make_cases(face, 6)
-    one = metalearn.draw(face, cases, seed=1, epoch=2)
+    one = draws.draw(face, cases, seed=1, epoch=2)
     torch.manual_seed(99)
-    two = metalearn.draw(face, cases, seed=1, epoch=2)
+    two = draws.draw(face, cases, seed=1, epoch=2)
     assert torch.equal(one.bystanders.label_N, two.bystanders.label_N)
-    epochs = [metalearn.draw(face, cases, seed=1, epoch=e).bystanders for e in range(6)]
+    epochs = [draws.draw(face, cases, seed=1, epoch=e).bystanders for e in range(6)]
     assert len({tuple(batch.label_N.tolist()) for batch in epochs}) > 1
 
 
@@ -122,7 +122,7 @@ def test_losses_are_the_papers_by_hand() -> None:
     face = make_face("gpt2")
     cases = make_cases(face, 2)
     model = learner(face)
-    drawn = metalearn.draw(face, cases, seed=0, epoch=0)
+    drawn = draws.draw(face, cases, seed=0, epoch=0)
     model.observe(face, drawn.edits)
     model.eval()
     config = metalearn.Config(c_edit=0.1)

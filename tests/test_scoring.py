@@ -9,7 +9,7 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 
-from pipeline import measures, metalearn, protocols, scoring
+from pipeline import draws, measures, protocols, scoring
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
 from pipeline.patch import Patch, linear_map, weight_OI
@@ -21,7 +21,7 @@ CONFIG = scoring.Config(cases=8, rows=7)
 
 def mend_patch(face: Face, cases: list[Case]) -> Patch:
     learner = mend.Mend(face, mend.Config(norm=False, alpha=0.3), 0).eval()
-    edits = metalearn.encode(face, [case.request() for case in cases])
+    edits = draws.encode(face, [case.request() for case in cases])
     return learner.patch(face, edits).detach()
 
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import metalearn
+from pipeline.draws import Draw, EditBatch, encode
 from pipeline.editor import Editor as Base
 from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import token_gradients
 from pipeline.measures import kl
-from pipeline.metalearn import Draw, EditBatch
 from pipeline.models import Face, face_of
 from pipeline.models.layouts import Place
 from pipeline.patch import Patch
@@ -139,7 +139,7 @@ class Editor(Base):
         """One forward and one backward pass of the trained model."""
         assert self.learner is not None, "fit or restore first"
         assert face.model is self.learner.model, "edits are made on adapt(face)"
-        rows = self.learner.patch(face, metalearn.encode(face, requests))
+        rows = self.learner.patch(face, encode(face, requests))
         patch = self.learner.joined(rows, k)
         return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
 

@@ -29,10 +29,10 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from pipeline import metalearn
+from pipeline.draws import Draw, EditBatch, encode
 from pipeline.editor import Editor as Base
 from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import TokenGradients, token_gradients
-from pipeline.metalearn import Draw, EditBatch
 from pipeline.models import Face, Tokenizer
 from pipeline.models.layouts import Place
 from pipeline.patch import Patch, linear_map, weight_OI
@@ -227,7 +227,7 @@ class Editor(Base):
         """One forward and one backward pass of the model, one pass of the hypernetwork."""
         assert self.learner is not None, "fit or restore first"
         self.learner.eval()
-        rows = self.learner.patch(face, metalearn.encode(face, requests))
+        rows = self.learner.patch(face, encode(face, requests))
         patch = self.learner.joined(rows, k)
         return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from pipeline import metalearn
 from pipeline.aggregate import LeastSquares, wanted
+from pipeline.draws import EditBatch, encode
 from pipeline.editor import Editor as Base
 from pipeline.editor import Edits, Material, Need
 from pipeline.gradients import TokenGradients, token_gradients
-from pipeline.metalearn import EditBatch
 from pipeline.models import Face
 from pipeline.models.layouts import Place
 from pipeline.normaliser import Normaliser
@@ -267,7 +267,7 @@ class Editor(Base):
         """One forward and one backward pass of the model, one pass of the networks."""
         assert self.learner is not None, "fit or restore first"
         self.learner.eval()
-        rows = self.learner.patch(face, metalearn.encode(face, requests))
+        rows = self.learner.patch(face, encode(face, requests))
         patch = self.learner.joined(rows, k)
         return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
 

@@ -14,8 +14,19 @@ from dataclasses import dataclass
 from pipeline.passages import write_passage
 from pipeline.records import Case, Prepared, Probe
 from pipeline.tasks.counterfact_files import read_items, read_whole
-from pipeline.tasks.drawing import Drawn, check_sizes, choose_facts, draw_cases, pick, split, stream
+from pipeline.tasks.drawing import (
+    Drawn,
+    Parts,
+    check_sizes,
+    choose_facts,
+    draw_cases,
+    pick,
+    split,
+    stream,
+    untaught,
+)
 from pipeline.tasks.items import Item, make_cases, split_items, take
+from pipeline.tasks.items import untaught as items_untaught
 from pipeline.tasks.source import Folder, Source
 from pipeline.tasks.teaching import Lessons, count
 from pipeline.wordings_people import OPENINGS
@@ -33,6 +44,8 @@ class Config:
         composed: also teach what two facts together say, so that edits can have implications.
         prefixed: the share of facts with one more pattern that follows an unrelated sentence, as
             CounterFact's own paraphrases do.
+        corrections: how many facts that the base model is not taught are prepared as cases of
+            their own, edited to the truth; those that it gets wrong are kept.
     """
 
     facts: int = 1500
@@ -42,6 +55,7 @@ class Config:
     prefixed: float = 0.25
     train_cases: int = 1000
     validation_cases: int = 200
+    corrections: int = 0
     neighbours: int = 5
     hard_neighbours: int = 2
     unrelated: int = 4
@@ -68,21 +82,25 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
     subjects = dict.fromkeys(fact.subject for fact in facts)
     composed = [f for s in subjects if config.composed for f in world.composed(s)]
     texts = {fact.key: _statements(world, fact) for fact in (*facts, *composed)}
+    wrong = untaught(world, facts, config.corrections, seed, "counterfact")
+    new = {fact.key: _statements(world, fact) for fact in wrong}
     for fact in facts:
         rng = stream(seed, "counterfact/prefix", fact.key)
         if rng.random() < config.prefixed:
             texts[fact.key] += (_prefixed(world, rng.choice(texts[fact.key]), facts, rng),)
-    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact")
+    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact", untaught=new)
     sizes = (config.train_cases, config.validation_cases)
     rng = stream(seed, "counterfact/split")
-    parts = split(facts, lambda f: f.subject, sizes, rng, "counterfact")
+    parts = Parts(*split(facts, lambda f: f.subject, sizes, rng, "counterfact"), wrong)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = tuple(
         _world_case(world, drawn, lessons, config)
         for drawn in draw_cases(world, facts, parts, near, seed, "counterfact", same_object=True)
     )
     examples = lessons.examples(config.heldout)
-    counts = count(examples, composed=len(composed), cases=len(cases))
+    counts = count(
+        examples, composed=len(composed), corrections=len(wrong), cases=len(cases) - len(wrong)
+    )
     card = {"source": "world", "files": {}, "counts": counts, "dropped": {}}
     return Prepared(examples=examples, cases=cases, card=card)
 
@@ -101,7 +119,8 @@ def _prefixed(world: World, probe: Probe, facts: tuple[Fact, ...], rng: random.R
 
 def _world_case(world: World, drawn: Drawn, lessons: Lessons, config: Config) -> Case:
     fact, rng = drawn.fact, drawn.rng
-    new = world.counterfactual(fact, rng)
+    correction = drawn.split == "correction"
+    new = fact.object if correction else world.counterfactual(fact, rng)
     implied = world.implied(fact.subject, fact.relation, new) if config.composed else ()
     alike = world.sharing(Fact(fact.subject, fact.relation, new))
     models = pick(alike, config.references, rng, lambda _: True)
@@ -109,7 +128,7 @@ def _world_case(world: World, drawn: Drawn, lessons: Lessons, config: Config) ->
     return Case(
         id=f"counterfact:{fact.key}",
         prompt=lessons.prompt(fact.key).prompt,
-        target_new=f" {new}",
+        target_new="" if correction else f" {new}",
         target_true=f" {fact.object}",
         answers=tuple(f" {answer}" for answer in fact.answers),
         subject=fact.subject,
@@ -132,19 +151,28 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     whole = read_whole(folder)
     items = read_items(folder, whole, dropped)
     parts = _split(items, (config.train_cases, config.validation_cases), seed)
-    taught = take(items, [*parts[0], *parts[1]], config.facts, seed)
-    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
     near = {probe for part in parts for i in part for probe in i.neighbours[: config.neighbours]}
+    wrong = items_untaught(items, parts, config.corrections, seed, "counterfact", near)
+    taught = take(items, [*parts[0], *parts[1]], config.facts, seed, wrong)
+    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
     known = {item.prompt for item in taught}
     close = sorted((p for p in near if p.prompt not in known), key=lambda p: p.prompt)
     texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
-    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact", first_is_taught=True)
+    new = {item.id: item.wordings for item in wrong}
+    lessons = Lessons(
+        texts, config.taught_wordings, seed, "counterfact", first_is_taught=True, untaught=new
+    )
     sizes = (config.neighbours, config.hard_neighbours, config.unrelated)
-    cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact"))
+    cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact", wrong))
     examples = lessons.examples(config.heldout)
     published = sum(bool(item.rephrases) for item in parts[1])
     counts = count(
-        examples, read=len(items), neighbours=len(close), published=published, cases=len(cases)
+        examples,
+        read=len(items),
+        neighbours=len(close),
+        published=published,
+        corrections=len(wrong),
+        cases=len(cases) - len(wrong),
     )
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}

@@ -127,16 +127,24 @@ class Surroundings:
             self._alike[fact.relation].append(fact)
 
     def draw(
-        self, fact: Fact, others: Sequence[Fact], rng: random.Random, same_object: bool = False
+        self,
+        fact: Fact,
+        others: Sequence[Fact],
+        rng: random.Random,
+        same_object: bool | None = None,
     ) -> Around:
-        """What surrounds a fact; `others` has the facts of its split, for the unrelated ones.
+        """What surrounds a fact; `others` are the facts for the unrelated ones.
 
-        With `same_object`, neighbours share the edited fact's true object, as CounterFact's do.
+        With `same_object`, neighbours share the edited fact's true object, as CounterFact's do;
+        without, they have another, which corrections need: theirs is the new answer, and a
+        neighbour that has it already cannot show that the edit spread. None takes both kinds.
         """
         neighbours, hard, unrelated = self._sizes
         alike = self._alike[fact.relation]
         if same_object:
             alike = [other for other in self._world.sharing(fact) if other.key in self._taught]
+        elif same_object is not None:
+            alike = [other for other in alike if other.object not in fact.answers]
         tied = {fact.subject, *fact.answers}
         return Around(
             neighbours=pick(alike, neighbours, rng, lambda f: f.subject != fact.subject),
@@ -172,25 +180,69 @@ class Drawn:
     rng: random.Random
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The facts of each split, the first two of which the base model was taught.
+
+    `far`: where the unrelated probes of train and of validation come from; by default from the
+    facts of the split itself.
+    """
+
+    train: Sequence[Fact]
+    validation: Sequence[Fact]
+    corrections: Sequence[Fact] = ()
+    far: tuple[Sequence[Fact], Sequence[Fact]] | None = None
+
+
+def untaught(
+    world: World, taught: Iterable[Fact], count: int, seed: int, bench: str
+) -> tuple[Fact, ...]:
+    """Facts to correct a model with: of subjects that it was taught nothing about.
+
+    Raises:
+        SettingsError: the world has fewer.
+    """
+    known = {fact.subject for fact in taught}
+    rng = stream(seed, bench, "corrections")
+    found = pick(world.facts, count, rng, lambda fact: fact.subject not in known)
+    return enough(found, count, bench)
+
+
+def enough(found: tuple[T, ...], count: int, bench: str) -> tuple[T, ...]:
+    """The corrections found. Raises SettingsError when they are fewer than the settings ask for."""
+    if len(found) < count:
+        raise SettingsError(
+            expected=f"{count} corrections for {bench}: facts that its base model is not taught",
+            found=f"{len(found)} in the source",
+            remedy="Ask for fewer, or teach fewer of the facts (in the benchmark's data settings).",
+        )
+    return found
+
+
 def draw_cases(
     world: World,
     taught: Sequence[Fact],
-    parts: tuple[Sequence[Fact], Sequence[Fact]],
+    parts: Parts,
     sizes: tuple[int, int, int],
     seed: int,
     bench: str,
-    same_object: bool = False,
+    same_object: bool | None = None,
 ) -> Iterator[Drawn]:
-    """The facts of both splits with their surroundings.
+    """The facts of all splits with their surroundings.
 
     Training cases are never probed with facts of validation subjects; the unrelated probes of
-    either split are facts of that split.
+    either split are facts of that split, and those of corrections are validation's.
     """
-    held = {fact.subject for fact in parts[1]}
-    pools = [[fact for fact in taught if fact.subject not in held], taught]
-    splits: tuple[Split, Split] = ("train", "validation")
-    for part, facts, pool in zip(splits, parts, pools, strict=True):
-        surroundings = Surroundings(world, pool, sizes)
+    held = {fact.subject for fact in parts.validation}
+    safe = Surroundings(world, [fact for fact in taught if fact.subject not in held], sizes)
+    whole = Surroundings(world, taught, sizes)
+    far = parts.far or (parts.train, parts.validation)
+    plan: tuple[tuple[Split, Sequence[Fact], Surroundings, Sequence[Fact], bool | None], ...] = (
+        ("train", parts.train, safe, far[0], same_object),
+        ("validation", parts.validation, whole, far[1], same_object),
+        ("correction", parts.corrections, whole, far[1], False),
+    )
+    for part, facts, surroundings, others, same in plan:
         for fact in facts:
             rng = stream(seed, bench, "case", fact.key)
-            yield Drawn(fact, part, surroundings.draw(fact, facts, rng, same_object), rng)
+            yield Drawn(fact, part, surroundings.draw(fact, others, rng, same), rng)

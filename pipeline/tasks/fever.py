@@ -16,11 +16,13 @@ from typing import Any
 from pipeline.records import LABELS, Case, Prepared, Probe, normalise
 from pipeline.tasks.drawing import (
     Drawn,
+    Parts,
     check_sizes,
     choose_facts,
     draw_cases,
     split,
     stream,
+    untaught,
 )
 from pipeline.tasks.items import Item, make_cases, split_items, take
 from pipeline.tasks.source import Folder, Row, Source
@@ -36,6 +38,8 @@ class Config:
         claims: about how many claims the base model is taught, half of them false.
         taught_wordings: in how many wordings each; the others are held out from teaching.
         heldout: how many held-out wordings measure how far the base model generalises.
+        corrections: how many claims that the base model is not taught are prepared as cases of
+            their own, edited to the truth; those that it gets wrong are kept.
     """
 
     claims: int = 1500
@@ -43,6 +47,7 @@ class Config:
     heldout: int = 300
     train_cases: int = 1000
     validation_cases: int = 200
+    corrections: int = 0
     neighbours: int = 2
     hard_neighbours: int = 2
     unrelated: int = 4
@@ -71,15 +76,20 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
         fact.key: _claims(world, fact, place % 2 == 0, seed)
         for fact, place in zip(facts, order, strict=True)
     }
-    lessons = Lessons(texts, config.taught_wordings, seed, "fever")
+    wrong = untaught(world, facts, config.corrections, seed, "fever")
+    new = {f.key: _claims(world, f, i % 2 == 0, seed) for i, f in enumerate(wrong)}
+    lessons = Lessons(texts, config.taught_wordings, seed, "fever", untaught=new)
     sizes = (config.train_cases, config.validation_cases)
-    parts = split(facts, lambda f: f.subject, sizes, stream(seed, "fever/split"), "fever")
+    rng = stream(seed, "fever/split")
+    parts = Parts(*split(facts, lambda f: f.subject, sizes, rng, "fever"), wrong)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
     drawn = draw_cases(world, facts, parts, near, seed, "fever")
     cases = tuple(_world_case(case, lessons) for case in drawn)
     examples = lessons.examples(config.heldout)
     true = sum(probes[0].target == LABELS[1] for probes in texts.values())
-    counts = count(examples, true_claims=true, cases=len(cases))
+    counts = count(
+        examples, true_claims=true, corrections=len(wrong), cases=len(cases) - len(wrong)
+    )
     card = {"source": "world", "files": {}, "counts": counts, "dropped": {}}
     return Prepared(examples=examples, cases=cases, card=card)
 
@@ -123,19 +133,27 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     items = _add_rephrasings(folder, claims, dropped)
     fit = [item for item in items if len(item.wordings) > 1]
     sizes = (config.train_cases, config.validation_cases)
-    parts = split_items(fit, sizes, seed, "fever")
-    taught = take(items, [*parts[0], *parts[1]], config.claims, seed)
+    # Pages have several claims each: their topics are set aside before the others take them all.
+    _, wrong = split_items(fit, (0, config.corrections), seed, "fever/corrections")
+    apart = {item.topic.casefold() for item in wrong}
+    rest = [item for item in fit if item.topic.casefold() not in apart]
+    parts = split_items(rest, sizes, seed, "fever")
+    taught = take(items, [*parts[0], *parts[1]], config.claims, seed, wrong)
     texts = {item.id: item.wordings for item in taught}
-    lessons = Lessons(texts, config.taught_wordings, seed, "fever", first_is_taught=True)
+    new = {item.id: item.wordings for item in wrong}
+    lessons = Lessons(
+        texts, config.taught_wordings, seed, "fever", first_is_taught=True, untaught=new
+    )
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
-    cases = tuple(make_cases(taught, parts, lessons, near, seed, "fever"))
+    cases = tuple(make_cases(taught, parts, lessons, near, seed, "fever", wrong))
     examples = lessons.examples(config.heldout)
     counts = count(
         examples,
         read=len(items),
         with_rephrasings=len(fit),
         true_claims=sum(item.target == LABELS[1] for item in taught),
-        cases=len(cases),
+        corrections=len(wrong),
+        cases=len(cases) - len(wrong),
     )
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.records import Case, Probe, Split
-from pipeline.tasks.drawing import pick, split, stream
+from pipeline.records import Case, Probe, Split, normalise
+from pipeline.tasks.drawing import enough, pick, split, stream
 from pipeline.tasks.source import Row
 from pipeline.tasks.teaching import Lessons
 
@@ -40,16 +42,36 @@ class Item:
         return self.wordings[0].prompt
 
     @property
+    def prompts(self) -> set[str]:
+        """All wordings, as they are compared with others."""
+        return {normalise(text) for text in (*(p.prompt for p in self.wordings), *self.rephrases)}
+
+    @property
     def target(self) -> str:
         """What is true."""
         return self.wordings[0].target
 
 
-def take(items: Sequence[Item], cases: Sequence[Item], total: int, seed: int) -> list[Item]:
-    """The cases' items, and others at random until there are `total`."""
+def take(
+    items: Sequence[Item],
+    cases: Sequence[Item],
+    total: int,
+    seed: int,
+    without: Iterable[Item] = (),
+) -> list[Item]:
+    """The cases' items, and others at random until there are `total`; none says what `without` do.
+
+    Those are what a model is to be corrected with, so it must not be taught them.
+    """
     chosen = {item.id: item for item in cases}
+    kept_back = {text for item in without for text in item.prompts}
     rng = stream(seed, "items/taught")
-    others = pick(items, max(0, total - len(chosen)), rng, lambda item: item.id not in chosen)
+    others = pick(
+        items,
+        max(0, total - len(chosen)),
+        rng,
+        lambda item: item.id not in chosen and kept_back.isdisjoint(item.prompts),
+    )
     return [*cases, *others]
 
 
@@ -61,6 +83,36 @@ def split_items(
     return split(items, lambda item: item.topic.casefold(), sizes, rng, bench)
 
 
+def untaught(
+    items: Iterable[Item],
+    parts: tuple[Sequence[Item], Sequence[Item]],
+    count: int,
+    seed: int,
+    bench: str,
+    close: Iterable[Probe] = (),
+) -> tuple[Item, ...]:
+    """Items to correct a model with, about other topics than the cases but of their relations.
+
+    `close`: what is taught beside items, so that no correction may say it too.
+
+    Raises:
+        SettingsError: the source has fewer.
+    """
+    topics = {item.topic.casefold() for part in parts for item in part}
+    relations = {item.relation for part in parts for item in part}
+    taught = {normalise(probe.prompt) for probe in close}
+    fit = [
+        item
+        for item in items
+        if len(item.wordings) > 1
+        and item.relation in relations
+        and item.topic.casefold() not in topics
+        and taught.isdisjoint(item.prompts)
+    ]
+    rng = stream(seed, bench, "corrections")
+    return enough(pick(fit, count, rng, lambda _: True), count, bench)
+
+
 def make_cases(
     taught: Sequence[Item],
     parts: tuple[Sequence[Item], Sequence[Item]],
@@ -68,52 +120,80 @@ def make_cases(
     sizes: tuple[int, int, int],
     seed: int,
     bench: str,
+    corrections: Sequence[Item] = (),
+    far: tuple[Sequence[Item], Sequence[Item]] | None = None,
 ) -> Iterator[Case]:
-    """Cases of both splits. `sizes`: how many neighbours, hard neighbours and unrelated probes.
+    """Cases of all splits. `sizes`: how many neighbours, hard neighbours and unrelated probes.
 
-    Training cases are never probed with items of validation topics.
+    `far`: where the unrelated probes of train and of validation come from; by default from the
+    items of the split itself; corrections take validation's. Training cases are never probed with
+    items of validation topics. Neighbours of corrections have other answers than they: one that has
+    the new answer already could not show that the edit spread.
     """
     held = {item.topic.casefold() for item in parts[1]}
-    pools = [[item for item in taught if item.topic.casefold() not in held], taught]
-    splits: tuple[Split, Split] = ("train", "validation")
-    for part, items, pool in zip(splits, parts, pools, strict=True):
-        alike: Mapping[str, list[Item]] = _group(pool, by_topic=False)
-        close = _group(pool, by_topic=True)
+    far = far or parts
+    safe = _Around([item for item in taught if item.topic.casefold() not in held], far[0])
+    whole = _Around(taught, far[1])
+    plan: tuple[tuple[Split, Sequence[Item], _Around], ...] = (
+        ("train", parts[0], safe),
+        ("validation", parts[1], whole),
+        ("correction", corrections, whole),
+    )
+    for part, items, around in plan:
         for item in items:
             rng = stream(seed, bench, "case", item.id)
-            near = pick(alike[item.relation], sizes[0], rng, partial(_apart, item))
-            hard = pick(close[item.topic.casefold()], sizes[1], rng, partial(_differs, item))
-            far = pick(items, sizes[2], rng, partial(_unrelated, item))
-            yield Case(
-                id=item.id,
-                prompt=item.prompt,
-                target_new=item.target_new,
-                target_true=item.target,
-                answers=(item.target,),
-                subject=item.topic if item.topic in item.prompt else "",
-                relation=item.relation,
-                rephrases=item.rephrases or lessons.rephrases(item.id),
-                neighbours=item.neighbours[: sizes[0]]
-                or tuple(lessons.recall(other.id, rng) for other in near if item.relation),
-                hard_neighbours=tuple(lessons.recall(other.id, rng) for other in hard),
-                unrelated=tuple(lessons.recall(other.id, rng) for other in far),
-                generation_prompts=item.generation_prompts,
-                source=item.source,
-                split=part,
-            )
+            yield _case(item, part, around, lessons, sizes, rng)
+
+
+class _Around:
+    """The taught items that a split's cases are probed with, by what they have in common."""
+
+    def __init__(self, pool: Iterable[Item], far: Sequence[Item]) -> None:
+        self.alike: dict[str, list[Item]] = defaultdict(list)
+        self.close: dict[str, list[Item]] = defaultdict(list)
+        self.far = far
+        for item in pool:
+            self.alike[item.relation].append(item)
+            self.close[item.topic.casefold()].append(item)
+
+
+def _case(
+    item: Item,
+    part: Split,
+    around: _Around,
+    lessons: Lessons,
+    sizes: tuple[int, int, int],
+    rng: random.Random,
+) -> Case:
+    correction = part == "correction"
+    fits = partial(_differs_in_answer if correction else _apart, item)
+    near = pick(around.alike[item.relation], sizes[0], rng, fits)
+    hard = pick(around.close[item.topic.casefold()], sizes[1], rng, partial(_differs, item))
+    far = pick(around.far, sizes[2], rng, partial(_unrelated, item))
+    published = () if correction else item.neighbours[: sizes[0]]
+    return Case(
+        id=item.id,
+        prompt=item.prompt,
+        target_new="" if correction else item.target_new,
+        target_true=item.target,
+        answers=(item.target,),
+        subject=item.topic if item.topic in item.prompt else "",
+        relation=item.relation,
+        rephrases=item.rephrases or lessons.rephrases(item.id),
+        neighbours=published
+        or tuple(lessons.recall(other.id, rng) for other in near if item.relation),
+        hard_neighbours=tuple(lessons.recall(other.id, rng) for other in hard),
+        unrelated=tuple(lessons.recall(other.id, rng) for other in far),
+        generation_prompts=item.generation_prompts,
+        source=item.source,
+        split=part,
+    )
 
 
 def check_subject(subject: str, prompt: str, row: Row) -> None:
     """Raises DataError when a prompt does not name its subject: it could not be edited."""
     if subject not in prompt:
         raise row.broken(f"a prompt that names its subject {subject!r}", repr(prompt))
-
-
-def _group(items: Iterable[Item], by_topic: bool) -> dict[str, list[Item]]:
-    groups: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        groups[item.topic.casefold() if by_topic else item.relation].append(item)
-    return groups
 
 
 def _differs(one: Item, other: Item) -> bool:
@@ -124,6 +204,12 @@ def _apart(one: Item, other: Item) -> bool:
     return one.topic.casefold() != other.topic.casefold()
 
 
+def _differs_in_answer(one: Item, other: Item) -> bool:
+    return _apart(one, other) and normalise(one.target) != normalise(other.target)
+
+
 def _unrelated(one: Item, other: Item) -> bool:
     same_relation = bool(one.relation) and one.relation == other.relation
-    return _apart(one, other) and not same_relation
+    if same_relation or not _apart(one, other):
+        return False
+    return not re.search(rf"\b{re.escape(one.topic)}\b", other.prompt, re.IGNORECASE)

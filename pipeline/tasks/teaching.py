@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from pipeline.records import Example, Probe
@@ -25,6 +26,7 @@ class Lessons:
         seed: int,
         bench: str,
         first_is_taught: bool = False,
+        untaught: Mapping[str, Sequence[Probe]] = MappingProxyType({}),
     ) -> None:
         """Deal.
 
@@ -33,11 +35,14 @@ class Lessons:
             taught: how many wordings of each fact are taught.
             first_is_taught: whether a fact's first wording is always among them (real sources,
                 whose other wordings are derived from the first).
+            untaught: the wordings of facts that the model is to be corrected with: it is taught
+                none of them.
         """
         self._taught = taught
         self._seed, self._bench = seed, bench
+        self._known = texts.keys()
         self._dealt: dict[str, tuple[Probe, ...]] = {}
-        for key, probes in texts.items():
+        for key, probes in (*texts.items(), *untaught.items()):
             unique = list({probe.prompt: probe for probe in probes}.values())
             head = unique[:1] if first_is_taught else []
             tail = unique[len(head) :]
@@ -45,7 +50,7 @@ class Lessons:
             self._dealt[key] = (*head, *tail)
 
     def prompt(self, key: str) -> Probe:
-        """The wording that stands for the fact where it is edited: a taught one."""
+        """The wording that stands for the fact where it is edited: one that is taught, if any."""
         return self._dealt[key][0]
 
     def rephrases(self, key: str) -> tuple[str, ...]:
@@ -56,6 +61,7 @@ class Lessons:
 
     def recall(self, key: str, rng: random.Random) -> Probe:
         """One of the fact's taught wordings."""
+        assert key in self._known
         return rng.choice(self._dealt[key][: self._taught])
 
     def recall_all(self, facts: Iterable[Fact], rng: random.Random) -> tuple[Probe, ...]:
@@ -66,7 +72,8 @@ class Lessons:
         """Every taught wording, then up to `heldout` of those held out."""
         taught: list[Example] = []
         rest: list[Example] = []
-        for key, probes in self._dealt.items():
+        for key in self._known:
+            probes = self._dealt[key]
             taught.extend(_example(key, probe, "train") for probe in probes[: self._taught])
             rest.extend(_example(key, probe, "heldout") for probe in probes[self._taught :])
         rng = stream(self._seed, self._bench, "heldout")

@@ -3,7 +3,8 @@
 A case is the opening of a passage; its new continuation is sampled from a second language model by
 the label stage. Rephrasings are the same opening with its first words cut off, as in MEND's code,
 in whole words; and with its first sentence cut off, as in MEND's Table 8. Unrelated probes are
-whole passages, whose every token counts.
+whole passages, whose every token counts. As in MEND, they come from text of their own: none of
+them is ever edited, and none serves both training and validation.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.errors import DataError, SettingsError
@@ -33,12 +35,16 @@ class Config:
         heldout: how many passages about other subjects (local: in other articles, which are held
             out whole) it is not taught; validation cases and the held-out perplexity come from
             these.
+        locality: how many more passages serve training cases as unrelated text. The base model is
+            not taught them, nor those that serve validation: both stand for text at large.
+            Validation's are those of the held-out ones that no case takes.
         words: the least and the most words of a passage.
         prompt_words: the least and the most words of the opening that is edited.
     """
 
     passages: int = 1200
     heldout: int = 240
+    locality: int = 240
     words: tuple[int, int] = (60, 120)
     prompt_words: tuple[int, int] = (40, 60)
     train_cases: int = 1000
@@ -80,8 +86,9 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
     total = config.passages + config.heldout
     cut = max(1, round(len(subjects) * config.heldout / total))
     held = _write(world, subjects[:cut], config.heldout, config, seed)
-    taught = _write(world, subjects[cut:], config.passages, config, seed)
-    return assemble(taught, held, config, seed, {"source": "world", "files": {}, "dropped": {}})
+    taught = _write(world, subjects[cut:], config.passages + config.locality, config, seed)
+    parts = Passages(taught[: config.passages], taught[config.passages :], held)
+    return assemble(parts, config, seed, {"source": "world", "files": {}, "dropped": {}})
 
 
 def _write(
@@ -97,66 +104,96 @@ def _write(
     return passages
 
 
-def assemble(
-    taught: Sequence[Passage],
-    held: Sequence[Passage],
-    config: Config,
-    seed: int,
-    card: dict[str, Any],
-) -> Prepared:
-    """Examples and cases: training cases come from taught passages, validation from held ones."""
+@dataclass(frozen=True)
+class Passages:
+    """What is taught and edited in training, what is unrelated there, and what is held out."""
+
+    taught: Sequence[Passage]
+    locality: Sequence[Passage]
+    held: Sequence[Passage]
+
+
+def assemble(parts: Passages, config: Config, seed: int, card: dict[str, Any]) -> Prepared:
+    """Examples and cases: training cases come from taught passages, validation from held ones.
+
+    Raises:
+        SettingsError: there are too few passages for the cases, or none left to be unrelated.
+    """
+    taught, held = parts.taught, parts.held
     examples = (
         *(Example(prompt="", target=p.text, fact=p.about) for p in taught),
         *(Example(prompt="", target=p.text, fact=p.about, split="heldout") for p in held),
     )
+    train = _edited(taught, config.train_cases, config, seed, "train")
+    validation = _edited(held, config.validation_cases, config, seed, "validation")
+    used = {passage.text for passage in (*train.values(), *validation.values())}
+    far = [p for p in parts.locality if p.text not in used]
+    texts = {passage.text for passage in far}
+    far_held = [p for p in held if p.text not in used and p.text not in texts]
     cases = (
-        *_cases(taught, config.train_cases, config, seed, "train"),
-        *_cases(held, config.validation_cases, config, seed, "validation"),
+        *_cases(train, far, config, seed, "train"),
+        *_cases(validation, far_held, config, seed, "validation"),
     )
-    topics = {"topics_taught": len({p.about for p in taught})}
-    topics["topics_heldout"] = len({p.about for p in held})
-    counts = count(examples, cases=len(cases), **topics)
+    counts = count(
+        examples,
+        cases=len(cases),
+        topics_taught=len({p.about for p in taught}),
+        topics_heldout=len({p.about for p in held}),
+        locality_train=len(far),
+        locality_validation=len(far_held),
+    )
     return Prepared(examples=examples, cases=cases, card={**card, "counts": counts})
 
 
-def _cases(
+def _edited(
     passages: Sequence[Passage], wanted: int, config: Config, seed: int, part: Split
-) -> list[Case]:
+) -> dict[str, Passage]:
+    """The passages to edit, by their openings."""
     rng = stream(seed, "wikitext/cases", part)
-    cases: dict[str, Case] = {}
+    found: dict[str, Passage] = {}
     for passage in rng.sample(passages, len(passages)):
-        if len(cases) == wanted:
-            return list(cases.values())
+        if len(found) == wanted:
+            return found
+        words = passage.text.split()
         # A passage must go on after the opening, or there would be nothing to continue.
-        if len(passage.text.split()) >= config.prompt_words[0] + 10:
-            case = _case(passage, passages, config, seed, part)
-            cases.setdefault(case.prompt, case)
-    if len(cases) == wanted:
-        return list(cases.values())
+        if len(words) >= config.prompt_words[0] + 10:
+            draw = stream(seed, "wikitext/case", passage.about, passage.number)
+            length = min(draw.randint(*config.prompt_words), len(words) - 10)
+            found.setdefault(" ".join(words[:length]), passage)
+    if len(found) == wanted:
+        return found
     raise SettingsError(
         expected=f"{wanted} {part} cases for wikitext",
-        found=f"{len(cases)} passages that are long enough and differ in their opening",
+        found=f"{len(found)} passages that are long enough and differ in their opening",
         remedy="Ask for fewer cases or more passages, or for shorter openings (prompt_words).",
     )
 
 
-def _case(
-    passage: Passage, passages: Sequence[Passage], config: Config, seed: int, part: Split
-) -> Case:
-    rng = stream(seed, "wikitext/case", passage.about, passage.number)
-    words = passage.text.split()
-    length = min(rng.randint(*config.prompt_words), len(words) - 10)
-    others = pick(passages, config.unrelated, rng, lambda p: p.about != passage.about)
-    prompt = " ".join(words[:length])
-    return Case(
-        id=f"wikitext:{passage.about}:{passage.number}",
-        prompt=prompt,
-        subject=passage.about if passage.about in prompt else "",
-        rephrases=_shorter(words[:length], rng),
-        unrelated=tuple(Probe("", other.text) for other in others),
-        source=passage.source,
-        split=part,
-    )
+def _cases(
+    edited: dict[str, Passage], far: Sequence[Passage], config: Config, seed: int, part: Split
+) -> Iterator[Case]:
+    for prompt, passage in edited.items():
+        rng = stream(seed, "wikitext/probes", passage.about, passage.number)
+        others = pick(far, config.unrelated, rng, partial(_elsewhere, passage))
+        if config.unrelated and not others:
+            raise SettingsError(
+                expected=f"passages that no {part} case edits, as unrelated text for wikitext",
+                found=f"none about anything but {passage.about}",
+                remedy="Raise locality (train) or heldout (validation) in the data settings.",
+            )
+        yield Case(
+            id=f"wikitext:{passage.about}:{passage.number}",
+            prompt=prompt,
+            subject=passage.about if passage.about in prompt else "",
+            rephrases=_shorter(prompt.split(), rng),
+            unrelated=tuple(Probe("", other.text) for other in others),
+            source=passage.source,
+            split=part,
+        )
+
+
+def _elsewhere(one: Passage, other: Passage) -> bool:
+    return other.about != one.about
 
 
 def _shorter(words: Sequence[str], rng: random.Random) -> tuple[str, ...]:
@@ -185,14 +222,23 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
             passages[about] = [Passage(about, i, t, place) for i, t in enumerate(texts)]
     titles = sorted(passages)
     stream(seed, "wikitext/articles").shuffle(titles)
-    held: list[Passage] = []
-    while titles and len(held) < config.heldout:
-        held += passages[titles.pop()]
+    held = _whole_articles(passages, titles, config.heldout)
+    locality = _whole_articles(passages, titles, config.locality)
     taught = [passage for title in titles for passage in passages[title]]
     dropped["passages beyond the number asked for"] += max(0, len(taught) - config.passages)
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "dropped": dict(dropped)}
-    return assemble(taught[: config.passages], held, config, seed, card)
+    return assemble(Passages(taught[: config.passages], locality, held), config, seed, card)
+
+
+def _whole_articles(
+    passages: dict[str, list[Passage]], titles: list[str], wanted: int
+) -> list[Passage]:
+    """The passages of the last titles, which are taken off, until there are as many as wanted."""
+    found: list[Passage] = []
+    while titles and len(found) < wanted:
+        found += passages[titles.pop()]
+    return found
 
 
 def _articles(

@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.records import Case, Prepared, Probe, normalise
+from pipeline.tasks import zsre_nq
 from pipeline.tasks.drawing import (
     Drawn,
+    Parts,
     check_sizes,
     choose_facts,
     draw_cases,
     split,
     stream,
+    untaught,
 )
 from pipeline.tasks.items import Item, check_subject, make_cases, split_items, take
+from pipeline.tasks.items import untaught as items_untaught
 from pipeline.tasks.source import Folder, Row, Source
 from pipeline.tasks.teaching import Lessons, count
 from pipeline.world import Fact, World
@@ -39,6 +43,13 @@ class Config:
         composed: also teach what two facts together say, so that edits can have implications.
         targets: "model" leaves new answers to the label stage; "source" takes another object of
             the right type (sample) or MEND's file of alternatives (local).
+        corrections: how many facts that the base model is not taught are prepared as cases of
+            their own, edited to the truth; those that it gets wrong are kept.
+        locality: what the unrelated probes of all splits are: "zsre" takes other cases' facts, as
+            MEND's Table 4; "nq" Natural Questions, as its Table 3 (local only); "composed" what two
+            facts together say, which no case edits (sample only).
+        nq_taught: how many of the Natural Questions the base model is taught then: an answer
+            that it does not give cannot be damaged.
     """
 
     facts: int = 1500
@@ -47,7 +58,10 @@ class Config:
     composed: bool = True
     train_cases: int = 1000
     validation_cases: int = 200
+    corrections: int = 0
     targets: Literal["model", "source"] = "model"
+    locality: Literal["zsre", "nq", "composed"] = "zsre"
+    nq_taught: int = 1500
     neighbours: int = 2
     hard_neighbours: int = 2
     unrelated: int = 4
@@ -61,11 +75,24 @@ def prepare(source: Source, config: Config, seed: int) -> Prepared:
 
     Raises:
         DataError: a file is missing, broken or lacks a field.
-        SettingsError: the source has too few facts for the settings.
+        SettingsError: the source has too few facts for the settings, or no such locality.
     """
     if isinstance(source, Folder):
+        _check_locality(config, ("zsre", "nq"), "the published files")
         return _from_files(source, config, seed)
+    taught = ("composed",) if config.composed else ()
+    _check_locality(config, ("zsre", *taught), f"the sample world, composed: {config.composed}")
     return _from_world(source, config, seed)
+
+
+def _check_locality(config: Config, possible: tuple[str, ...], source: str) -> None:
+    if config.locality not in possible:
+        raise SettingsError(
+            expected=f"locality of zsre to be {' or '.join(possible)} with {source}",
+            found=config.locality,
+            remedy="Change benches.zsre.data.locality"
+            + (", or set composed: true." if config.locality == "composed" else "."),
+        )
 
 
 def complete(source: Source, case: Case, seed: int) -> Case:
@@ -87,26 +114,39 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
     subjects = dict.fromkeys(fact.subject for fact in facts)
     composed = [f for s in subjects if config.composed for f in world.composed(s)]
     texts = {fact.key: _questions(world, fact) for fact in (*facts, *composed)}
-    lessons = Lessons(texts, config.taught_wordings, seed, "zsre")
+    wrong = untaught(world, facts, config.corrections, seed, "zsre")
+    new = {fact.key: _questions(world, fact) for fact in wrong}
+    lessons = Lessons(texts, config.taught_wordings, seed, "zsre", untaught=new)
     sizes = (config.train_cases, config.validation_cases)
-    parts = split(facts, lambda f: f.subject, sizes, stream(seed, "zsre/split"), "zsre")
+    train, held = split(facts, lambda f: f.subject, sizes, stream(seed, "zsre/split"), "zsre")
+    far = _composed(composed, held) if config.locality == "composed" else None
+    parts = Parts(train, held, wrong, far)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = []
     for drawn in draw_cases(world, facts, parts, near, seed, "zsre"):
         case = _world_case(world, drawn, lessons, config.targets)
         cases.append(complete(world, case, seed) if config.composed else case)
     examples = lessons.examples(config.heldout)
-    counts = count(examples, composed=len(composed), cases=len(cases))
+    usual = len(cases) - len(wrong)
+    counts = count(examples, composed=len(composed), corrections=len(wrong), cases=usual)
     card = {"source": "world", "files": {}, "counts": counts, "dropped": {}}
     return Prepared(examples=examples, cases=tuple(cases), card=card)
 
 
+def _composed(facts: Sequence[Fact], held: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
+    """Composed facts of subjects that are not in validation, and of those that are."""
+    subjects = {fact.subject for fact in held}
+    train = [fact for fact in facts if fact.subject not in subjects]
+    return train, [fact for fact in facts if fact.subject in subjects]
+
+
 def _world_case(world: World, drawn: Drawn, lessons: Lessons, targets: str) -> Case:
     fact, rng = drawn.fact, drawn.rng
+    from_source = targets == "source" and drawn.split != "correction"
     return Case(
         id=f"zsre:{fact.key}",
         prompt=lessons.prompt(fact.key).prompt,
-        target_new=world.counterfactual(fact, rng) if targets == "source" else "",
+        target_new=world.counterfactual(fact, rng) if from_source else "",
         target_true=fact.object,
         answers=fact.answers,
         subject=fact.subject,
@@ -126,17 +166,29 @@ ALTERNATIVES = "zsre/zsre_mend_train_en_10000.txt"
 
 def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     dropped: Counter[str] = Counter()
-    items = _read(folder, config.targets == "source", dropped)
+    rows = list(folder.json_list(QUESTIONS))
+    items = _read(folder, rows, config.targets == "source", dropped)
     sizes = (config.train_cases, config.validation_cases)
     fit = _by_relation(items, round(1.2 * sum(sizes)), seed)
     parts = split_items(fit, sizes, seed, "zsre")
-    taught = take(items, [*parts[0], *parts[1]], config.facts, seed)
+    wrong = items_untaught(items, parts, config.corrections, seed, "zsre")
+    taught = take(items, [*parts[0], *parts[1]], config.facts, seed, wrong)
     texts = {item.id: item.wordings for item in taught}
-    lessons = Lessons(texts, config.taught_wordings, seed, "zsre", first_is_taught=True)
+    counts = {"read": len(items), "corrections": len(wrong)}
+    far = parts
+    if config.locality == "nq":
+        questions = zsre_nq.read(folder, rows, items, dropped)
+        far = zsre_nq.choose(questions, config.nq_taught, seed)
+        texts |= {item.id: item.wordings for part in far for item in part}
+        counts |= {"nq_read": len(questions), "nq_train": len(far[0]), "nq_validation": len(far[1])}
+    new = {item.id: item.wordings for item in wrong}
+    lessons = Lessons(
+        texts, config.taught_wordings, seed, "zsre", first_is_taught=True, untaught=new
+    )
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
-    cases = tuple(make_cases(taught, parts, lessons, near, seed, "zsre"))
+    cases = tuple(make_cases(taught, parts, lessons, near, seed, "zsre", wrong, far))
     examples = lessons.examples(config.heldout)
-    counts = count(examples, read=len(items), cases=len(cases))
+    counts = count(examples, **counts, cases=len(cases) - len(wrong))
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}
     return Prepared(examples=examples, cases=cases, card=card)
@@ -160,9 +212,10 @@ def _by_relation(items: Sequence[Item], wanted: int, seed: int) -> list[Item]:
     return found
 
 
-def _read(folder: Folder, with_targets: bool, dropped: Counter[str]) -> list[Item]:
+def _read(
+    folder: Folder, rows: Sequence[Row], with_targets: bool, dropped: Counter[str]
+) -> list[Item]:
     """Every question once. Here `alt` is the true answer, whatever its name says."""
-    rows = list(folder.json_list(QUESTIONS))
     targets = _read_targets(folder, rows) if with_targets else [""] * len(rows)
     questions = Counter(normalise(row.text("src")) for row in rows)
     items: dict[str, Item] = {}
