@@ -6,6 +6,7 @@ once on the clean model (Table 5), every case's probes judged under the joint ed
 
 from __future__ import annotations
 
+import random
 import resource
 import time
 from collections.abc import Sequence
@@ -33,12 +34,17 @@ def single(
 
 
 def batched(
-    face: Face, editor: Editor, cases: Sequence[Case], config: scoring.Config, k: int
+    face: Face,
+    editor: Editor,
+    cases: Sequence[Case],
+    config: scoring.Config,
+    k: int,
+    seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Edit the clean model with k cases at once; groups run side by side in rows.
 
-    Groups are k consecutive cases, in the order given. Probes that another edit of their group is
-    about are not scored where they should stay as they were.
+    Groups are drawn by seed, since neighbours in a file are often about one subject. Probes that
+    another edit of their group is about are not scored where they should stay as they were.
 
     Where the editor trained a model of its own, `pre_*` is that model and `orig_*` is `face`.
 
@@ -55,24 +61,24 @@ def batched(
     original = None if adapted is face else face
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
-    whole = groups.whole(cases, k)
+    whole = _groups(cases, k, seed)
     per_shard = max(1, config.cases // k)
     shards = [whole[start : start + per_shard] for start in range(0, len(whole), per_shard)]
     for number, shard in enumerate(bar(shards, "edit and score")):
         judged, dropped = zip(*map(groups.judged, shard), strict=True)
         began = time.perf_counter()
-        requests = [case.request() for group in shard for case in group]
-        edits = editor.edit(adapted, requests, k)
+        edits = editor.edit(adapted, [case.request() for group in shard for case in group], k)
         edited = time.perf_counter()
         kept = [case for group in judged for case in group]
         rows = [place // k for place in range(len(kept))]
         outcomes += scoring.score(adapted, kept, edits.patch, config, rows, original)
+        last = number + 1 == len(shards)
         timings.append(
             {
                 "shard": number,
                 "n_cases": len(kept),
                 "n_groups": len(shard),
-                "left_out": len(cases) - len(whole) * k if number + 1 == len(shards) else 0,
+                "left_out": len(cases) - len(whole) * k if last else 0,
                 "edited_bystanders": sum(dropped),
                 "edit_seconds": edited - began,
                 "score_seconds": time.perf_counter() - edited,
@@ -80,10 +86,16 @@ def batched(
             }
         )
     frame = pd.DataFrame(outcomes)
-    frame.insert(0, "protocol", name(k))
-    frame.insert(1, "k", k)
-    frame.insert(2, "step", 0)
+    for place, (column, value) in enumerate({"protocol": name(k), "k": k, "step": 0}.items()):
+        frame.insert(place, column, value)
     return frame, pd.DataFrame(timings)
+
+
+def _groups(cases: Sequence[Case], k: int, seed: int) -> list[Sequence[Case]]:
+    order = list(cases)
+    if k > 1:
+        random.Random(f"{seed}/groups of {k}").shuffle(order)
+    return groups.whole(order, k)
 
 
 def _counts(edits: Edits, rows: int) -> dict[str, float]:
