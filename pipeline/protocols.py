@@ -72,19 +72,13 @@ def batched(
         kept = [case for group in judged for case in group]
         rows = [place // k for place in range(len(kept))]
         outcomes += scoring.score(adapted, kept, edits.patch, config, rows, original)
-        last = number + 1 == len(shards)
-        timings.append(
-            {
-                "shard": number,
-                "n_cases": len(kept),
-                "n_groups": len(shard),
-                "left_out": len(cases) - len(whole) * k if last else 0,
-                "edited_bystanders": sum(dropped),
-                "edit_seconds": edited - began,
-                "score_seconds": time.perf_counter() - edited,
-                **_counts(edits, len(shard)),
-            }
-        )
+        seconds = {
+            "edit_seconds": edited - began,
+            "score_seconds": time.perf_counter() - edited,
+        }
+        counts = {"shard": number, "n_cases": len(kept), "n_groups": len(shard), "left_out": 0}
+        timings.append(counts | {"edited_bystanders": sum(dropped)} | seconds | _how(edits))
+    timings[-1]["left_out"] = len(cases) - len(whole) * k
     frame = pd.DataFrame(outcomes)
     for place, (column, value) in enumerate({"protocol": name(k), "k": k, "step": 0}.items()):
         frame.insert(place, column, value)
@@ -98,7 +92,8 @@ def _groups(cases: Sequence[Case], k: int, seed: int) -> list[Sequence[Case]]:
     return groups.whole(order, k)
 
 
-def _counts(edits: Edits, rows: int) -> dict[str, float]:
+def _how(edits: Edits) -> dict[str, float]:
+    rows = edits.patch.rows
     return {
         "steps_mean": sum(edits.steps) / rows,
         "stopped_early": sum(edits.stopped_early) / rows,

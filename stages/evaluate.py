@@ -34,9 +34,7 @@ def evaluate(params: Params, run: str) -> None:
             found="none",
             remedy=f"Ask for more in benches.{item['bench']}.data, or for another split.",
         )
-    outcomes, timings = protocols.batched(
-        face, editor, cases, config, item["k"], params["seed"]
-    )
+    outcomes, timings = protocols.batched(face, editor, cases, config, item["k"], params["seed"])
     identity = {name: item[name] for name in ("bench", "alg", "variant")}
     identity["study"] = params["study"]
     how = {name: item[name] for name in ("protocol", "k")}

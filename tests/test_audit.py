@@ -35,7 +35,7 @@ def test_clean_cases_pass_with_counts() -> None:
     assert (found["cases"], found["train"], found["validation"]) == (2, 1, 1)
     checks = found["checks"]
     assert isinstance(checks, dict)
-    assert len(checks) == 9
+    assert len(checks) == 11
     assert set(checks.values()) == {2}
 
 
@@ -59,6 +59,38 @@ def test_each_defect_is_found_and_named(change: dict[str, object], complaint: st
     with pytest.raises(AuditError, match=complaint) as caught:
         audit("zsre", [ADA, broken])
     assert broken.id in str(caught.value)
+
+
+UNA = replace(
+    ADA,
+    id="una",
+    prompt="Where was Una Holt born?",
+    target_new="Oslo",
+    prediction="Lima",
+    subject="Una Holt",
+    rephrases=("What is the birthplace of Una Holt?",),
+    split="correction",
+)
+
+
+def test_corrections_say_the_truth_and_are_counted() -> None:
+    found = audit("zsre", [ADA, TOM, UNA])
+    assert (found["train"], found["validation"], found["correction"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"target_new": "Lima"}, "corrections to what is not the truth"),
+        ({"prediction": " oslo"}, "corrections of what is right already"),
+        ({"prediction": "Christiania"}, "corrections of what is right already"),
+        ({"prompt": TOM.prompt, "subject": TOM.subject, "rephrases": ()}, "subjects shared"),
+        ({"rephrases": ADA.rephrases}, "prompts shared"),
+    ],
+)
+def test_each_defect_of_a_correction_is_found(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(AuditError, match=complaint):
+        audit("zsre", [ADA, TOM, replace(UNA, **change)])  # type: ignore[arg-type]
 
 
 def test_conflicting_edits_are_named_together() -> None:

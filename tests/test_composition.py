@@ -44,6 +44,7 @@ def values(**changes: Any) -> dict[str, Any]:
             "rome": {"learns": False, "edits": ["causal"]},
         },
         "overrides": {},
+        "evaluate": {"split": "validation"},
     } | changes
 
 
@@ -85,6 +86,17 @@ def test_every_budget_is_of_a_suite_and_a_study() -> None:
         suite, _, study = path.stem.partition("-")
         assert suite in SUITES
         assert study in STUDIES
+
+
+def test_a_study_of_corrections_leaves_out_benchmarks_that_have_none() -> None:
+    benches = {
+        "zsre": {"base": {"kind": "seq2seq"}, "data": {"corrections": 3}},
+        "wikitext": {"base": {"kind": "causal"}, "data": {}},
+    }
+    derived = derive(values(benches=benches, algs=["mend"], evaluate={"split": "correction"}))
+    assert list(derived["runs"]) == ["zsre-mend"]
+    assert [pair["reason"] for pair in derived["skipped"]] == ["wikitext has no corrections"]
+    assert len(derive(values(benches=benches, algs=["mend"]))["runs"]) == 2
 
 
 def test_runs_hold_the_pairs_that_apply_and_skipped_the_others() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 from cases import make_cases
 from conftest import make_face
 
@@ -101,11 +100,11 @@ def test_every_case_is_scored_under_its_groups_joint_edit(name: str) -> None:
     cases = [replace(c, subject="") for c in make_cases(face, 5)]
     config = scoring.Config(cases=4, rows=7)
     rows, timings = protocols.batched(face, Summed(face), cases, config, k=2)
-    patch = Summed(face).edit(face, [c.request() for c in cases[:4]]).patch
+    drawn = protocols._groups(cases, 2, 0)
     alone = []
-    for start in (0, 2):
-        kept, _ = groups.judged(cases[start : start + 2])
-        joint = join(patch.select(torch.tensor([start, start + 1])))
+    for group in drawn:
+        kept, _ = groups.judged(group)
+        joint = join(Summed(face).edit(face, [c.request() for c in group]).patch)
         for one in kept:
             alone += scoring.score(face, [one], joint, config)
     assert rows["case_id"].tolist() == [row["case_id"] for row in alone]
@@ -116,7 +115,7 @@ def test_every_case_is_scored_under_its_groups_joint_edit(name: str) -> None:
     assert set(rows["k"]) == {2}
     assert timings["left_out"].tolist() == [1]
     assert timings["n_groups"].tolist() == [2]
-    asked = sum(len(list(scoring.questions(c, 0, 0))) for c in cases[:4])
+    asked = sum(len(list(scoring.questions(c, 0, 0))) for group in drawn for c in group)
     assert timings["edited_bystanders"].sum() == asked - len(rows) > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.editors import mend
 from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.patch import applied
+from pipeline.records import Probe
 
 OUTER = metalearn.Config(
     steps=8, batch=2, lr=1e-3, lr_alpha=1e-3, decay=True, heldout=2, validate_every=2, warm_up=4
@@ -105,6 +107,43 @@ def test_draws_depend_on_seed_epoch_and_case_only() -> None:
     assert torch.equal(one.bystanders.label_N, two.bystanders.label_N)
     epochs = [draws.draw(face, cases, seed=1, epoch=e).bystanders for e in range(6)]
     assert len({tuple(batch.label_N.tolist()) for batch in epochs}) > 1
+
+
+def test_hard_locality_draws_from_what_is_close_too() -> None:
+    face = make_face("gpt2")
+    (case, *_) = make_cases(face, 1)
+    pairs = [("One", " a"), ("Two", " b"), ("Three", " c"), ("Four", " d")]
+    case = replace(
+        case,
+        unrelated=(Probe(*pairs[0]), Probe(*pairs[1])),
+        neighbours=(Probe(*pairs[2]),),
+        hard_neighbours=(Probe(*pairs[3]),),
+    )
+    labels = [tuple(face.encode([pair]).label_N.tolist()) for pair in pairs]
+
+    def drawn(hard: bool) -> set[tuple[int, ...]]:
+        found = (metalearn.draw(face, [case], seed=0, epoch=e, hard=hard) for e in range(40))
+        return {tuple(batch.bystanders.label_N.tolist()) for batch in found}
+
+    assert drawn(hard=False) == set(labels[:2])
+    assert drawn(hard=True) == set(labels)
+
+
+def test_the_outer_loop_draws_as_its_locality_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    face = make_face("gpt2")
+    draw, hard = metalearn.draw, []
+
+    def seen(*arguments: object, **named: object) -> object:
+        hard.append(named["hard"])
+        return draw(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(metalearn, "draw", seen)
+    material = Material(cases=make_cases(face, 6), seed=3)
+    for locality in ("unrelated", "hard"):
+        hard.clear()
+        config = replace(OUTER, steps=2, locality=locality)
+        metalearn.train(face, learner(face), material, config)
+        assert set(hard) == {locality == "hard"}
 
 
 def test_held_out_cases_are_never_trained_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,6 +86,14 @@ def test_both_targets_are_weighed_where_there_are_two() -> None:
     assert by_kind["edit"]["nll_true"] == pytest.approx(true, abs=1e-5)
     assert math.isnan(by_kind["unrelated"]["nll_new"])
     assert by_kind["neighbour"]["nll_new"] > 0
+
+
+def test_a_correction_competes_with_what_the_model_said() -> None:
+    case = replace(make_cases(make_face("gpt2"), 1)[0], target_new=" Oslo", target_true=" Oslo")
+    case = replace(case, prediction=" Lima", split="correction")
+    asked = list(scoring.questions(case, 0))
+    assert {q.rival for q in asked if q.kind in ("edit", "rephrase")} == {" Lima"}
+    assert {q.rival for q in asked if q.kind == "neighbour"} == {" Oslo"}
 
 
 def test_a_broken_model_fails_and_is_called_collapsed() -> None:

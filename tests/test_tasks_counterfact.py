@@ -1,0 +1,71 @@
+"""CounterFact: statements from the sample world and from the published files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import local, sample, splits
+from pipeline.world import Config as WorldConfig
+from pipeline.world import World, make_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(WorldConfig(facts=500), seed=1)
+
+
+def test_counterfact_sample_has_the_published_shape(world: World) -> None:
+    for case in sample(world, "counterfact").cases:
+        true, new = case.target_true, case.target_new
+        assert true[0] == new[0] == " "
+        assert world.is_true(case.subject, case.relation, true[1:])
+        assert not world.is_true(case.subject, case.relation, new[1:])
+        assert {probe.target for probe in case.neighbours} <= {true}
+        assert all(case.subject in text for text in (*case.rephrases, *case.generation_prompts))
+        assert len(case.references) <= 2
+        for probe in case.implied:
+            assert probe.target[0] == " "
+
+
+def test_references_are_about_others_that_the_new_object_is_true_of(world: World) -> None:
+    cases = [c for c in sample(world, "counterfact").cases if c.references]
+    assert cases
+    for case in cases:
+        shares = [f for f in world.facts if f.relation == case.relation]
+        models = [f.subject for f in shares if f.object == case.target_new[1:]]
+        for text in case.references:
+            assert any(model in text.partition(". ")[0] for model in models)
+
+
+def test_counterfact_sample_teaches_some_facts_after_another_sentence(world: World) -> None:
+    none = sample(world, "counterfact", prefixed=0.0)
+    every = sample(world, "counterfact", prefixed=1.0)
+    assert not any(". " in example.prompt for example in none.examples)
+    facts = {e.fact for e in every.examples if ". " in e.prompt}
+    assert len(facts) > 150  # in one of six wordings each, of which three are taught
+
+
+def test_counterfact_files_never_use_the_reduced_rephrasing(tmp_path: Path) -> None:
+    prepared = local(tmp_path, "counterfact")
+    everything = str(prepared)
+    assert "NEVER" not in everything
+    train, validation = splits(prepared.cases)
+    assert {case.id for case in validation} == {"counterfact:2", "counterfact:3"}
+    whole = next(case for case in validation if case.id == "counterfact:2")
+    assert whole.rephrases == ("It rained. Ida Verrin comes from",)
+    assert whole.generation_prompts == ("Ida Verrin lives in",)
+    assert {p.prompt for p in whole.neighbours} == {"Ida Bell was born in", "Ida Moor is from"}
+    assert {p.target for p in whole.neighbours} == {" Lima"}
+    reduced = next(case for case in train if case.id == "counterfact:4")
+    assert reduced.rephrases == ("Mia Verrin is native to",)
+    assert [p.prompt for p in reduced.neighbours] == ["Mia Holt was born in"]
+    assert (reduced.target_true, reduced.target_new) == (" Lima", " Oslo")
+    assert reduced.relation == "P19"
+
+
+def test_counterfact_files_drop_what_conflicts(tmp_path: Path) -> None:
+    dropped = local(tmp_path, "counterfact").card["dropped"]
+    assert dropped["cases that share their prompt with another"] == 2
+    assert dropped["cases whose wording fits no relation of ParaRel, or several"] == 1
