@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -35,10 +37,15 @@ def fit(params: Params, name: str) -> None:
         checkpoints=_checkpoints(name, params, base_hash, hash_cases(cases)),
     )
     face = models.load(folder / "base")
+    began = time.monotonic()
     curve = editor.fit(face, material)
+    costs = {
+        "seconds": time.monotonic() - began,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
     learned = Path(item["editor"])
     editing.save(editor, learned, base_hash)
-    write_json(learned / "fit.json", editor.notes())
+    write_json(learned / "fit.json", editor.notes() | costs)
     write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
 
 
