@@ -70,6 +70,14 @@ def test_every_suite_composes_to_settings_that_the_library_knows(
     settings.check(parse(compose(ROOT, [f"suite={suite}", *raw])))
 
 
+def test_the_study_of_corrections_scores_them_on_every_benchmark_of_facts() -> None:
+    params = parse(compose(ROOT, ["study=corrections"]))
+    settings.check(params)
+    assert params["evaluate"]["split"] == "correction"
+    assert {item["bench"] for item in params["runs"].values()} == {"fever", "zsre", "counterfact"}
+    assert params["fits"].keys() <= parse(compose(ROOT))["fits"].keys()
+
+
 def test_a_study_of_corrections_leaves_out_benchmarks_that_have_none() -> None:
     benches = {
         "zsre": {"base": {"kind": "seq2seq"}, "data": {"corrections": 3}},

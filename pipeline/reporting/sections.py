@@ -70,6 +70,15 @@ def _editors(material: Material) -> list[str]:
     return list(dict.fromkeys(run.alg for run in material.request.runs))
 
 
+_SCORED = {
+    "validation": "Only validation cases are scored: editors and their settings have never seen "
+    "them.",
+    "correction": "Only corrections are scored (split `correction`): facts that the base model was "
+    "not taught and gets wrong, edited to the truth; editors and their settings have never seen "
+    "them.",
+}
+
+
 def _how_to_read(report: Report) -> None:
     shown = {
         name
@@ -86,8 +95,8 @@ def _how_to_read(report: Report) -> None:
         Heading(text="How to read this", key="reading"),
         Paragraph(
             text="Every case is one edit, made on the unedited model and scored alone (protocol "
-            "`single`); the next case starts from the unedited model again. Only validation "
-            "cases are scored: editors and their settings have never seen them. In brackets "
+            "`single`); the next case starts from the unedited model again. "
+            f"{_SCORED[report.material.request.split]} In brackets "
             "stand 95 % bootstrap intervals over cases. An interval without width says that all "
             "cases came out alike, not that the number is certain: with n such cases the true "
             "share may still lie about 3/n away. A case that breaks the model counts as failed. "
