@@ -30,14 +30,24 @@ def zsre(root: Path) -> Path:
             "src": f"Where was {name} Verrin born?",
             "rephrase": f"What is the birthplace of {name} Verrin?",
             "alt": CITIES[i % 2],
-            "loc": "nq question: who",
-            "loc_ans": "nobody",
+            "loc": f"nq question: who sang song {i}?",
+            "loc_ans": f"Singer {i}",
         }
         for i, name in enumerate(NAMES)
     ]
     write_list(root / "zsre/zsre_mend_train_10000.json", records)
     lines = [f"{r['src']}\t{CITIES[(i + 1) % 2]}" for i, r in enumerate(records)]
     (root / "zsre/zsre_mend_train_en_10000.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def nq(root: Path) -> Path:
+    """NQ-open: six questions with one or two answers, of which one is asked in zsRE's file too."""
+    rows = [{"question": f"when was song {i} sung", "answer": [f"in {i}"]} for i in range(5)]
+    rows[0]["answer"] = ["in the year 0", "in 0"]
+    rows.append({"question": "Who sang song 3", "answer": ["Somebody else"]})
+    write_lines(root / "nq_open/NQ-open.dev.jsonl", rows[:4])
+    write_lines(root / "nq_open/NQ-open.other.jsonl", rows[4:])
     return root
 
 

@@ -88,6 +88,14 @@ def test_every_budget_is_of_a_suite_and_a_study() -> None:
         assert study in STUDIES
 
 
+def test_the_study_of_corrections_scores_them_on_every_benchmark_of_facts() -> None:
+    params = parse(compose(ROOT, ["study=corrections"]))
+    settings.check(params)
+    assert params["evaluate"]["split"] == "correction"
+    assert {item["bench"] for item in params["runs"].values()} == {"fever", "zsre", "counterfact"}
+    assert params["fits"].keys() <= parse(compose(ROOT))["fits"].keys()
+
+
 def test_a_study_of_corrections_leaves_out_benchmarks_that_have_none() -> None:
     benches = {
         "zsre": {"base": {"kind": "seq2seq"}, "data": {"corrections": 3}},

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import raw_files
+from bench_cases import again
 
-from benchmarks import again
 from pipeline import tasks
 from pipeline.errors import DataError, SettingsError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench_cases import labelled, local, sample, splits
 
-from benchmarks import labelled, local, sample, splits
 from pipeline import tasks
 from pipeline.audit import audit
 from pipeline.errors import DataError, SettingsError
@@ -49,6 +49,53 @@ def test_prompts_and_probes_are_taught(
         for probe in (*case.neighbours, *case.hard_neighbours, *case.unrelated):
             assert (probe.prompt, probe.target) in taught
             assert probe.prompt not in (case.prompt, *case.rephrases)
+
+
+EDITABLE = ["zsre", "fever", "counterfact"]  # benchmarks of facts, which can be corrected
+
+
+@pytest.mark.parametrize("bench", EDITABLE)
+@pytest.mark.parametrize("suite", ["sample", "local"])
+def test_corrections_are_of_facts_that_the_model_was_never_taught(
+    bench: str, suite: str, world: World, tmp_path: Path
+) -> None:
+    wanted = 30 if suite == "sample" else 1
+    if suite == "sample":
+        prepared = sample(world, bench, corrections=wanted)
+        assert prepared.examples == sample(world, bench).examples
+    else:
+        prepared = local(tmp_path, bench, corrections=wanted)
+    cases = [case for case in prepared.cases if case.split == "correction"]
+    train, validation = splits(prepared.cases)
+    counts = prepared.card["counts"]
+    assert len(cases) == counts["corrections"] == wanted
+    assert len(train) + len(validation) == counts["cases"]
+    taught = {(e.prompt, e.target) for e in prepared.examples if e.split == "train"}
+    prompts = {example.prompt for example in prepared.examples}
+    subjects = {case.subject for case in (*train, *validation)}
+    fitted = {probe for case in train for probe in case.unrelated}
+    for case in cases:
+        assert case.target_new == ""  # the label stage gives it the truth, if the model is wrong
+        assert case.target_true in case.answers
+        assert case.subject not in subjects
+        assert prompts.isdisjoint((case.prompt, *case.rephrases))
+        assert case.rephrases
+        assert case.unrelated or suite == "local"  # whose facts are all of one relation
+        for probe in (*case.neighbours, *case.hard_neighbours, *case.unrelated):
+            assert (probe.prompt, probe.target) in taught
+        assert fitted.isdisjoint(case.unrelated)
+        if bench != "fever":  # a neighbour with the same answer could not show that it spread
+            assert case.target_true not in {probe.target for probe in case.neighbours}
+    found = audit(bench, labelled(bench, tuple(prepared.cases)))
+    assert found["correction"] == wanted
+
+
+@pytest.mark.parametrize("bench", EDITABLE)
+def test_too_many_corrections_are_refused(bench: str, world: World, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="99"):
+        sample(world, bench, corrections=999)
+    with pytest.raises(SettingsError, match="99"):
+        local(tmp_path, bench, corrections=99)
 
 
 @pytest.mark.parametrize("bench", tasks.NAMES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bench_cases import local, sample, splits
 
-from benchmarks import local, sample, splits
 from pipeline.world import Config as WorldConfig
 from pipeline.world import World, make_world
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import raw_files
+from bench_cases import local, sample
 
-from benchmarks import local, sample
 from pipeline.world import Config as WorldConfig
 from pipeline.world import World, make_world
 

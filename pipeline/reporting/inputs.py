@@ -92,7 +92,10 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """All that a report is about, in the order in which it is to be shown."""
+    """All that a report is about, in the order in which it is to be shown.
+
+    `split` names the cases that were scored.
+    """
 
     suite: str
     study: str
@@ -101,6 +104,7 @@ class Request:
     runs: tuple[Run, ...]
     skipped: tuple[Skipped, ...] = ()
     differences: tuple[Difference, ...] = ()
+    split: str = "validation"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,13 @@ _TOGETHER = (
     "scored on the model that all k have changed; the next k start from the unedited model again. "
     "Intervals draw whole groups of k cases."
 )
+_SCORED = {
+    "validation": "Only validation cases are scored: editors and their settings have never seen "
+    "them.",
+    "correction": "Only corrections are scored (split `correction`): facts that the base model was "
+    "not taught and gets wrong, edited to the truth; editors and their settings have never seen "
+    "them.",
+}
 
 
 def _how_to_read(report: Report) -> None:
@@ -80,13 +87,12 @@ def _how_to_read(report: Report) -> None:
     report.add(
         Heading(text="How to read this", key="reading"),
         Paragraph(
-            text=f"{_TOGETHER if many else _ALONE} Only validation cases are scored: editors and "
-            "their settings have never seen them. In brackets stand 95 % bootstrap intervals over "
-            "cases. An interval without width says that all cases came out alike, not that the "
-            "number is certain: with n such cases the true share may still lie about 3/n away. A "
-            "case that breaks the model counts as failed. The first row of each table is the "
-            "model before any edit; what compares with it has a dash there, and every other dash "
-            "has its reason below the table."
+            text=f"{_TOGETHER if many else _ALONE} {_SCORED[report.material.request.split]} In "
+            "brackets stand 95 % bootstrap intervals over cases. An interval without width says "
+            "that all cases came out alike, not that the number is certain: with n such cases the "
+            "true share may still lie about 3/n away. A case that breaks the model counts as "
+            "failed. The first row of each table is the model before any edit; what compares with "
+            "it has a dash there, and every other dash has its reason below the table."
         ),
         Folded(summary="What each metric measures", blocks=(Terms(items=tuple(terms)),)),
     )

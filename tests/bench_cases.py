@@ -62,7 +62,12 @@ def again(root: Path, bench: str, **changes: Any) -> Prepared:
 def labelled(bench: str, cases: tuple[Case, ...]) -> list[Case]:
     """Cases as the label stage might leave them."""
     new = {"fever": "true"}.get(bench, " something else")
-    return [replace(case, target_new=case.target_new or new) for case in cases]
+    return [
+        replace(case, target_new=case.target_true)
+        if case.split == "correction"
+        else replace(case, target_new=case.target_new or new)
+        for case in cases
+    ]
 
 
 def splits(cases: tuple[Case, ...]) -> tuple[list[Case], list[Case]]:
