@@ -14,6 +14,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -69,14 +70,22 @@ def _stale(root: Path) -> set[str]:
     return set(json.loads(found.stdout.strip().splitlines()[-1]))
 
 
+@dataclass(frozen=True)
+class _Lane:
+    """Targets that one call of DVC brings up to date."""
+
+    bench: str
+    name: str
+    targets: tuple[str, ...]
+
+
 class _Lanes:
-    """Which targets are waiting, running and done."""
+    """What there is to do: a lane for each benchmark, and then one for each editor on it."""
 
     def __init__(self, root: Path, params: Params, count: int) -> None:
         self.root, self.count = root, count
-        self.runs: dict[str, list[str]] = {bench: [] for bench in params["benches"]}
-        for run, item in params["runs"].items():
-            self.runs[item["bench"]].append(run)
+        self.benches = [_Lane(bench, bench, (f"label@{bench}",)) for bench in params["benches"]]
+        self.editors = _editors(params)
         self.ended = Event()
 
     def run(self, stale: set[str]) -> None:
@@ -89,26 +98,48 @@ class _Lanes:
                 raise
 
     def _schedule(self, pool: ThreadPoolExecutor, stale: set[str]) -> None:
-        waiting: dict[Future[None], str] = {}
-        for bench, runs in self.runs.items():
-            if any(f"{stage}@{bench}" in stale for stage in _BENCH_STAGES):
-                waiting[pool.submit(self._lane, f"label@{bench}")] = bench
-            else:
-                own = [run for run in runs if any(s.endswith(f"@{run}") for s in stale)]
-                waiting |= self._editors(pool, own)
+        waiting: dict[Future[None], _Lane] = {}
+        redone = set()
+        for lane in self.benches:
+            if any(f"{stage}@{lane.bench}" in stale for stage in _BENCH_STAGES):
+                redone.add(lane.bench)
+                waiting[pool.submit(self._run, lane)] = lane
+        for lane in self.editors:
+            if lane.bench not in redone and stale.intersection(lane.targets):
+                waiting[pool.submit(self._run, lane, alone=True)] = lane
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                bench = waiting.pop(future)
+                over = waiting.pop(future)
                 future.result()
-                waiting |= self._editors(pool, self.runs.get(bench, ()))
+                following = [lane for lane in self.editors if lane.bench == over.bench]
+                for lane in following if over in self.benches else ():
+                    waiting[pool.submit(self._run, lane, alone=True)] = lane
 
-    def _editors(self, pool: ThreadPoolExecutor, runs: Sequence[str]) -> dict[Future[None], str]:
-        return {pool.submit(self._lane, f"evaluate@{run}"): "" for run in runs}
-
-    def _lane(self, target: str) -> None:
+    def _run(self, lane: _Lane, *, alone: bool = False) -> None:
+        """`alone`: the targets without what they need, which other lanes are reading."""
         if not self.ended.is_set():
-            _dvc(self.root, ["--wait-for-lock", "repro", target], f"{target.split('@')[1]} | ")
+            words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
+            _dvc(self.root, [*words, *lane.targets], f"{lane.name} | ")
+
+
+def _editors(params: Params) -> list[_Lane]:
+    """Runs that share what was fitted are one lane: two cannot write it at once."""
+    shared: dict[str, list[str]] = {}
+    for run, item in params["runs"].items():
+        shared.setdefault(item["editor"] if item["fit"] else run, []).append(run)
+    fits = {item["editor"]: fit for fit, item in params["fits"].items()}
+    return [
+        _Lane(
+            bench=params["runs"][runs[0]]["bench"],
+            name=runs[0],
+            targets=(
+                *([f"fit@{fits[editor]}"] if editor in fits else []),
+                *(f"evaluate@{run}" for run in runs),
+            ),
+        )
+        for editor, runs in shared.items()
+    ]
 
 
 def _dvc(root: Path, words: Sequence[str], prefix: str) -> None:

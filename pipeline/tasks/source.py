@@ -129,7 +129,8 @@ class Folder:
             return json.loads(text)
         except json.JSONDecodeError as error:
             line = first_line + error.lineno - 1
-            cut = error.pos >= len(text.rstrip())
+            # A string that never ends runs to the end of the text: strings hold no line breaks.
+            cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
             raise DataError(
                 expected=f"JSON in {name}, line {line}",
                 found=f"{error.msg} at column {error.colno}" + (" (truncated?)" if cut else ""),
