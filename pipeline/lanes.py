@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from threading import Event
 
 from pipeline.config import Params
 from pipeline.errors import ErrataError
+from pipeline.warm import warm, warmed
 
 _LOG = logging.getLogger(__name__)
 _BENCH_STAGES = ("prepare", "base", "label")
@@ -55,9 +56,15 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
         StageError: a stage failed. Those that were running are finished first; none starts.
     """
     count = lanes(params, jobs)
-    if count > 1:
-        _Lanes(root, params, count).run(_stale(root))
-    _dvc(root, ["repro"], "")
+    environment = dict(os.environ)
+    stale = _stale(root) if count > 1 else set()
+    if not stale:
+        _dvc(root, ["repro"], environment)
+        return
+    with warm() as folder:
+        environment = warmed(environment, folder)
+        _Lanes(root, params, count, environment).run(stale)
+        _dvc(root, ["repro"], environment)
 
 
 def _stale(root: Path) -> set[str]:
@@ -82,8 +89,10 @@ class _Lane:
 class _Lanes:
     """What there is to do: a lane for each benchmark, and then one for each editor on it."""
 
-    def __init__(self, root: Path, params: Params, count: int) -> None:
-        self.root, self.count = root, count
+    def __init__(
+        self, root: Path, params: Params, count: int, environment: Mapping[str, str]
+    ) -> None:
+        self.root, self.count, self.environment = root, count, environment
         self.benches = [_Lane(bench, bench, (f"label@{bench}",)) for bench in params["benches"]]
         self.editors = _editors(params)
         self.ended = Event()
@@ -120,7 +129,7 @@ class _Lanes:
         """`alone`: the targets without what they need, which other lanes are reading."""
         if not self.ended.is_set():
             words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
-            _dvc(self.root, [*words, *lane.targets], f"{lane.name} | ")
+            _dvc(self.root, [*words, *lane.targets], self.environment, f"{lane.name} | ")
 
 
 def _editors(params: Params) -> list[_Lane]:
@@ -142,11 +151,17 @@ def _editors(params: Params) -> list[_Lane]:
     ]
 
 
-def _dvc(root: Path, words: Sequence[str], prefix: str) -> None:
+def _dvc(
+    root: Path, words: Sequence[str], environment: Mapping[str, str], prefix: str = ""
+) -> None:
     """Run DVC and pass its words on as they come."""
-    command = ["dvc", *words]
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["dvc", *words],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -1,0 +1,140 @@
+"""A `python` that has imported torch already: each stage is a fork of it.
+
+DVC starts a process for every stage, and importing torch and transformers takes six seconds of
+each. The server imports them once and waits; the command that takes the place of `python` hands its
+words, environment and streams over, and ends as the fork ends. The project's own modules are
+imported by each fork anew, so a change of code is seen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+MODULES = (
+    "pandas",
+    "pyarrow.parquet",
+    "torch",
+    "transformers.models.bart.modeling_bart",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.gpt2.modeling_gpt2",
+)
+
+_POLL = 0.02  # seconds between looks at whether a fork has ended
+
+
+@contextmanager
+def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
+    """A folder to put in front of PATH; its `python` is warm for as long as the context lasts.
+
+    It serves `python -m MODULE WORDS...`, several at once.
+    """
+    with TemporaryDirectory(prefix="errata-") as name:
+        folder = Path(name)
+        place, command = folder / "socket", folder / "python"
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -SEP {__file__} {place} "$@"\n')
+        command.chmod(0o755)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(place))
+            listener.listen()
+            words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno()), *modules]
+            server = subprocess.Popen(words, pass_fds=[listener.fileno()])
+        try:
+            yield folder
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def warmed(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """An environment in which `python` is the warm one."""
+    path = os.pathsep.join([str(folder), environment.get("PATH", os.defpath)])
+    return {**environment, "PATH": path}
+
+
+def _serve(listener: int, modules: Sequence[str]) -> None:
+    """Import what is slow, then fork for whoever asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the forks hear of it themselves
+    for module in modules:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
+    with socket.socket(fileno=listener) as sock:
+        while True:
+            connection, _ = sock.accept()
+            with connection:
+                if os.fork() == 0:
+                    sock.close()
+                    _answer(connection)
+
+
+def _answer(connection: socket.socket) -> None:
+    """Run one request in a fork and send its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    text, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        _run(json.loads(text), streams)
+    for stream in streams:
+        os.close(stream)
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if select.select([connection], [], [], _POLL)[0]:  # whoever asked is gone
+            os.kill(child, signal.SIGTERM)
+            os._exit(1)
+    connection.sendall(str(os.waitstatus_to_exitcode(ended[1])).encode())
+    os._exit(0)
+
+
+def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    words, folder, environment = request["words"], request["folder"], request["environment"]
+    assert isinstance(words, list)
+    assert isinstance(folder, str)
+    assert isinstance(environment, dict)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    assert words[0] == "-m", words
+    sys.path.insert(0, folder)
+    sys.argv = words[1:]
+    code: object = 0
+    try:
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code or 0
+        if isinstance(code, str):
+            sys.stderr.write(f"{code}\n")
+    except BaseException:  # what would end a process of its own ends this one the same way
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _ask(place: str, words: Sequence[str]) -> int:
+    request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(place)
+        socket.send_fds(sock, [json.dumps(request).encode()], [0, 1, 2])
+        return int(sock.recv(16) or b"1")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        _serve(int(sys.argv[2]), sys.argv[3:])
+    sys.exit(_ask(sys.argv[1], sys.argv[2:]))

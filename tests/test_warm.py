@@ -1,0 +1,100 @@
+"""A stage run by a fork behaves like a process of its own: words, folder, streams, exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.warm import warm, warmed
+
+PROGRAM = """import os, sys, time
+print(sys.argv[1:], os.environ["MARK"], os.path.basename(os.getcwd()), __name__, flush=True)
+print("to stderr", file=sys.stderr)
+print("colorsys" in sys.modules)
+time.sleep(float(os.environ.get("WAIT", 0)))
+if sys.argv[1] == "dies":
+    sys.exit("what went wrong")
+if sys.argv[1] == "breaks":
+    raise ValueError(sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A folder with a program, and one with a warm `python`."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "program.py").write_text(PROGRAM)
+    with warm(["colorsys"]) as commands:
+        yield folder, commands
+
+
+def start(place: tuple[Path, Path], *words: str, **extra: str) -> subprocess.Popen[str]:
+    folder, commands = place
+    return subprocess.Popen(
+        ["python", "-m", "program", *words],
+        cwd=folder,
+        env=warmed({**os.environ, "MARK": "here", **extra}, commands),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_words_environment_folder_and_streams_arrive(place: tuple[Path, Path]) -> None:
+    out, err = start(place, "one", "two words").communicate()
+    assert out.splitlines() == [f"['one', 'two words'] here {place[0].name} __main__", "True"]
+    assert err == "to stderr\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "said"),
+    [("fine", 0, ""), ("dies", 1, "what went wrong"), ("breaks", 1, "ValueError: breaks")],
+)
+def test_it_ends_as_a_process_would(
+    place: tuple[Path, Path], word: str, code: int, said: str
+) -> None:
+    process = start(place, word)
+    _, err = process.communicate()
+    assert process.returncode == code
+    assert said in err
+
+
+def test_several_run_at_once(place: tuple[Path, Path]) -> None:
+    slow = start(place, "slow", WAIT="60")
+    quick = start(place, "quick")
+    assert quick.wait() == 0
+    assert slow.poll() is None
+    slow.kill()
+    slow.communicate()
+    quick.communicate()
+
+
+def test_a_fork_ends_with_whoever_asked_for_it(place: tuple[Path, Path]) -> None:
+    slow = start(place, "slow", WAIT="60")
+    assert slow.stdout is not None
+    slow.stdout.readline()
+    slow.kill()
+    out, _ = slow.communicate(timeout=10)  # the fork's end closes the stream
+    assert "True" in out
+
+
+def test_a_change_of_code_is_seen(place: tuple[Path, Path]) -> None:
+    (place[0] / "other.py").write_text("print('first')")
+    said = []
+    for text in ("first", "second"):
+        (place[0] / "other.py").write_text(f"print('{text}')")
+        (place[0] / "program2.py").write_text("import other")
+        done = subprocess.run(
+            ["python", "-m", "program2"],
+            cwd=place[0],
+            env=warmed({**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, place[1]),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.append(done.stdout.strip())
+    assert said == ["first", "second"]
