@@ -91,7 +91,7 @@ def test_both_targets_are_weighed_where_there_are_two() -> None:
 def test_a_correction_competes_with_what_the_model_said() -> None:
     case = replace(make_cases(make_face("gpt2"), 1)[0], target_new=" Oslo", target_true=" Oslo")
     case = replace(case, prediction=" Lima", split="correction")
-    asked = list(scoring.questions(case, 0))
+    asked = list(scoring.questions(case, 0, 0))
     assert {q.rival for q in asked if q.kind in ("edit", "rephrase")} == {" Lima"}
     assert {q.rival for q in asked if q.kind == "neighbour"} == {" Oslo"}
 
