@@ -27,6 +27,7 @@ LAYERS = (
     "editor gradients",
     "draws",
     "metalearn descent",
+    "learned",
     "editors",
     "train_base labels audit scoring",
     "protocols",
