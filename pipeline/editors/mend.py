@@ -31,7 +31,7 @@ from pipeline.gradients import TokenGradients, token_gradients
 from pipeline.learned import Learned
 from pipeline.models import Face
 from pipeline.models.layouts import Place
-from pipeline.normaliser import Normaliser
+from pipeline.normaliser import Normaliser, Whitener
 from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.updates import Factors
 
@@ -46,6 +46,7 @@ class Config:
         alpha: the edit rate every matrix starts with.
         shared: one network for all matrices of a shape, told apart by scale and shift (Eq. 3).
         norm: normalise u and δ.
+        whiten: u by the inverse of its whole second moment, not dimension by dimension (ours).
         init: "identity" (U = 0) or "xavier".
         residual: keep the skip connections. The reference drops them with "xavier".
         combine: one network on [u, δ]; otherwise one for each.
@@ -62,6 +63,7 @@ class Config:
     alpha: float = 1e-4
     shared: bool = True
     norm: bool = True
+    whiten: bool = False
     init: Literal["identity", "xavier"] = "identity"
     residual: bool = True
     combine: bool = True
@@ -118,7 +120,8 @@ class Transform(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = config.norm
-        self.norm_u, self.norm_delta = Normaliser(inputs), Normaliser(outputs)
+        self.norm_u = Whitener(inputs) if config.whiten else Normaliser(inputs)
+        self.norm_delta = Normaliser(outputs)
         both = config.transform == "both"
         smaller = "u" if inputs < outputs else "delta"
         side = smaller if config.transform == "smaller" else config.transform
