@@ -57,6 +57,7 @@ class Root:
     evaluate: dict[str, Any]
     source: str
     runs: dict[str, Any]
+    settings: dict[str, Any]
     fits: dict[str, Any]
     skipped: tuple[Any, ...]
 

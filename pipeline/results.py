@@ -116,7 +116,7 @@ def _settings(params: Params, run: str) -> dict[str, Any]:
             "threads": params["threads"],
             "world": params["world"],
             "bench": params["benches"][item["bench"]],
-            "editor": item["settings"],
+            "editor": params["settings"][item["settings"]],
             **{key: item[key] for key in ("variant", "protocol", "k")},
             "evaluate": params["evaluate"],
         }

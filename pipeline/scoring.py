@@ -217,6 +217,9 @@ def _generate(
         for prefix in ("", "pre_"):
             row |= {prefix + "gen_text": None, prefix + "gen_exact": math.nan}
             row[prefix + "gen_contains"] = math.nan
+    if face.labels:
+        _choose(face.labels, asked, rows)
+        return
     open_ended = [i for i, question in enumerate(asked) if not question.passage]
     open_ended.sort(key=lambda i: (int(rows[i]["n_tokens"]), len(asked[i].prompt), i))  # type: ignore[call-overload]
     for start in range(0, len(open_ended), config.rows):
@@ -230,6 +233,15 @@ def _generate(
         for i, new, old in zip(part, after, before, strict=True):
             rows[i] |= _judged("", new, asked[i].target)
             rows[i] |= _judged("pre_", old, asked[i].target)
+
+
+def _choose(labels: Sequence[str], asked: Sequence[Asked], rows: list[Row]) -> None:
+    """Free answers out of two labels: teacher forcing has told already which it is."""
+    for question, row in zip(asked, rows, strict=True):
+        for prefix in ("", "pre_"):
+            said = {1.0: question.target, 0.0: labels[question.target == labels[0]]}
+            text = said.get(row[prefix + "tf_exact"], "")  # type: ignore[call-overload]
+            row |= _judged(prefix, Written(text, text), question.target)
 
 
 def _judged(prefix: str, answer: Written, target: str) -> Row:

@@ -22,6 +22,7 @@ def check(params: Params) -> None:
         build(labels.Config, settings["label"], f"{where}.label")
     for alg in params["algs"]:
         build(editors.load(alg).Config, params["editors"][alg], f"editors.{alg}")
-    for run, item in params["runs"].items():
-        build(editors.load(item["alg"]).Config, item["settings"], f"runs.{run}.settings")
+    for item in params["runs"].values():
+        name = item["settings"]
+        build(editors.load(item["alg"]).Config, params["settings"][name], f"settings.{name}")
     build(scoring.Config, params["evaluate"], "evaluate")

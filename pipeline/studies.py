@@ -55,15 +55,39 @@ class Plan:
                     )
 
 
-def name_runs(plan: Plan, values: Mapping[str, Any]) -> tuple[Params, list[dict[str, str]]]:
-    """The runs of a plan, by name, and the ones left out with the reason.
+@dataclass(frozen=True)
+class Runs:
+    """What a plan comes to.
+
+    Attributes:
+        runs: by name. A run names its settings, since DVC reads the whole record for each stage
+            and what is written once is read faster.
+        settings: of editors, by benchmark and what makes them others than the usual.
+        skipped: the runs left out, each with the reason.
+    """
+
+    runs: Params = field(default_factory=dict)
+    settings: Params = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def fits(self) -> Params:
+        """What has to be fitted for the runs: an item for each folder, named as its settings."""
+        return {
+            item["settings"]: {key: item[key] for key in ("bench", "alg", "editor")}
+            for item in self.runs.values()
+            if item["fit"]
+        }
+
+
+def name_runs(plan: Plan, values: Mapping[str, Any]) -> Runs:
+    """The runs of a plan.
 
     Args:
         values: a record's suite, algs, benches, editors, traits and overrides.
     """
     _refuse_unknown(plan, values)
-    runs: Params = {}
-    skipped: list[dict[str, str]] = []
+    found = Runs()
     for bench in values["benches"]:
         if plan.on_benches is not None and bench not in plan.on_benches:
             continue
@@ -71,21 +95,10 @@ def name_runs(plan: Plan, values: Mapping[str, Any]) -> tuple[Params, list[dict[
             if plan.among is not None and alg not in plan.among:
                 continue
             if reason := _left_out(values, bench, alg):
-                skipped.append(_skip(bench, alg, "", 1, reason))
+                found.skipped.append(_skip(bench, alg, "", 1, reason))
                 continue
-            _add_runs(runs, skipped, plan, values, bench, alg)
-    return runs, skipped
-
-
-def fits_of(runs: Params) -> Params:
-    """What has to be fitted for some runs: an item for each folder."""
-    return {
-        f"{item['bench']}-{item['editor'].rpartition('/')[2]}": {
-            key: item[key] for key in ("bench", "alg", "editor", "settings")
-        }
-        for item in runs.values()
-        if item["fit"]
-    }
+            _add_runs(found, plan, values, bench, alg)
+    return found
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
@@ -120,35 +133,28 @@ def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
     return ""
 
 
-def _add_runs(
-    runs: Params,
-    skipped: list[dict[str, str]],
-    plan: Plan,
-    values: Mapping[str, Any],
-    bench: str,
-    alg: str,
-) -> None:
+def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, alg: str) -> None:
     """All runs of one editor on one benchmark."""
     traits = values["traits"][alg]
     usual = merged(values["editors"][alg], values["overrides"].get(alg, {}).get(bench, {}))
     for variant, own in _variants(plan, alg).items():
         if lacking := [key for key in own if key not in usual]:
             reason = f"{alg} has no setting {' and '.join(lacking)}"
-            skipped.append(_skip(bench, alg, variant, 1, reason))
+            found.skipped.append(_skip(bench, alg, variant, 1, reason))
             continue
         alone = merged(usual, own)
         for k in plan.ks:
             if k > 1 and not traits.get("joint", True):
                 reason = f"{alg} makes one edit at a time"
-                skipped.append(_skip(bench, alg, variant, k, reason))
+                found.skipped.append(_skip(bench, alg, variant, k, reason))
                 continue
             settings = alone if k == 1 else _of_k(merged(merged(usual, _joint(plan, alg)), own), k)
-            folder = f"data/{values['suite']}/{bench}/editors/"
-            if settings == usual:
-                folder += alg
-            else:
-                folder += _label(alg, variant, 1 if settings == alone else k)
-            runs[f"{bench}-{_label(alg, variant, k)}"] = {
+            label = alg
+            if settings != usual:
+                label = _label(alg, variant, 1 if settings == alone else k)
+            found.settings[f"{bench}-{label}"] = settings
+            folder = f"data/{values['suite']}/{bench}/editors/{label}"
+            found.runs[f"{bench}-{_label(alg, variant, k)}"] = {
                 "bench": bench,
                 "alg": alg,
                 "variant": variant,
@@ -158,7 +164,7 @@ def _add_runs(
                 # What evaluation needs besides the base model; an editor's code when nothing
                 # was learnt, since DVC has no optional dependencies.
                 "editor": folder if traits["learns"] else f"pipeline/editors/{alg}.py",
-                "settings": settings,
+                "settings": f"{bench}-{label}",
             }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import editor as editing
 from pipeline import editors, models, protocols, scoring
 from pipeline.config import Params, build, pick
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import DataError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
 from pipeline.tables import write_frame
@@ -19,13 +19,13 @@ def evaluate(params: Params, run: str) -> None:
     set_up_torch(params)
     item = pick(params, f"runs.{run}")
     module = editors.load(item["alg"])
-    editor = module.Editor(build(module.Config, item["settings"], f"runs.{run}.settings"))
+    settings = pick(params, f"settings.{item['settings']}")
+    editor = module.Editor(build(module.Config, settings, f"settings.{item['settings']}"))
     config = build(scoring.Config, params["evaluate"], "evaluate")
     folder = bench_folder(params, item["bench"])
     learned = Path(item["editor"])
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
     if item["fit"]:
-        _refuse_other_settings(params, run)
         editing.restore(editor, face, learned, base_hash)
     cases = read_cases(folder / "labelled" / "cases.parquet", config.split)
     if not cases:
@@ -48,18 +48,6 @@ def evaluate(params: Params, run: str) -> None:
     out = DATA / params["suite"] / params["study"] / run
     write_frame(out / "outcomes.parquet", outcomes.assign(**identity, **hashes))
     write_frame(out / "timings.parquet", timings.assign(**identity, **how))
-
-
-def _refuse_other_settings(params: Params, run: str) -> None:
-    """Composed, a run and what was fitted for it have the same settings; a hand edit may not."""
-    item = params["runs"][run]
-    for name, fitted in params["fits"].items():
-        if fitted["editor"] == item["editor"] and fitted["settings"] != item["settings"]:
-            raise SettingsError(
-                expected=f"runs.{run}.settings to be those of fits.{name}, whose editor it takes",
-                found="others",
-                remedy="Edit both alike, or change conf/ and compose: errata params.",
-            )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def fit(params: Params, name: str) -> None:
     item = pick(params, f"fits.{name}")
     bench, alg = item["bench"], item["alg"]
     module = editors.load(alg)
-    editor = module.Editor(build(module.Config, item["settings"], f"fits.{name}.settings"))
+    editor = module.Editor(build(module.Config, params["settings"][name], f"settings.{name}"))
     folder = bench_folder(params, bench)
     cases = read_cases(folder / "labelled" / "cases.parquet", "train")
     base_hash = hash_folder(folder / "base")

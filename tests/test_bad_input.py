@@ -123,8 +123,8 @@ def test_a_hand_edit_of_the_wrong_type_is_named_by_its_path(
     params["benches"]["zsre"]["data"]["facts"] = "many"
     with pytest.raises(SettingsError, match=r"benches\.zsre\.data\.facts to be a whole number"):
         stage("prepare", monkeypatch)(params, "zsre")
-    params["fits"]["zsre-mend"]["settings"]["rnak"] = 4
-    with pytest.raises(SettingsError, match=r"zsre-mend\.settings\.rnak.*Did you mean 'rank'"):
+    params["settings"]["zsre-mend"]["rnak"] = 4
+    with pytest.raises(SettingsError, match=r"settings\.zsre-mend\.rnak.*Did you mean 'rank'"):
         stage("fit", monkeypatch)(params, "zsre-mend")
 
 

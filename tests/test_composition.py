@@ -118,9 +118,9 @@ def test_runs_hold_the_pairs_that_apply_and_skipped_the_others() -> None:
 
 
 def test_overrides_reach_one_benchmark_and_keep_the_rest() -> None:
-    runs = derive(values(overrides={"mend": {"zsre": {"outer": {"lr": 2}}}}))["runs"]
-    assert runs["zsre-mend"]["settings"] == {"rank": 4, "outer": {"lr": 2, "steps": 9}}
-    assert runs["counterfact-mend"]["settings"] == {"rank": 4, "outer": {"lr": 1, "steps": 9}}
+    found = derive(values(overrides={"mend": {"zsre": {"outer": {"lr": 2}}}}))["settings"]
+    assert found["zsre-mend"] == {"rank": 4, "outer": {"lr": 2, "steps": 9}}
+    assert found["counterfact-mend"] == {"rank": 4, "outer": {"lr": 1, "steps": 9}}
 
 
 def test_a_plan_names_variants_and_numbers_of_edits() -> None:
@@ -142,10 +142,11 @@ def test_a_plan_names_variants_and_numbers_of_edits() -> None:
     assert [(item["variant"], item["protocol"], item["k"]) for item in runs.values()][:4] == [
         ("", "single", 1), ("", "batched", 4), ("thin", "single", 1), ("thin", "batched", 4)
     ]  # fmt: skip
-    thin = runs["counterfact-mend-thin-k4"]["settings"]
+    settings = {run: derived["settings"][item["settings"]] for run, item in runs.items()}
+    thin = settings["counterfact-mend-thin-k4"]
     assert thin == {"rank": 2, "outer": {"lr": 1, "steps": 3, "k": 4, "batch": 8}}
-    assert runs["counterfact-mend-thin"]["settings"]["outer"]["steps"] == 9
-    assert runs["counterfact-rome-deep-k4"]["settings"] == {"layer": 2}
+    assert settings["counterfact-mend-thin"]["outer"]["steps"] == 9
+    assert settings["counterfact-rome-deep-k4"] == {"layer": 2}
     assert [pair["run"] for pair in derived["skipped"]] == ["counterfact-mend-deep"]
     assert list(derived["fits"]) == [
         "counterfact-mend", "counterfact-mend-k4",
@@ -165,9 +166,12 @@ def test_equal_settings_share_what_was_fitted() -> None:
             "bench": bench,
             "alg": "mend",
             "editor": f"data/sample/{bench}/editors/mend",
-            "settings": {"rank": 4},
         }
         for bench in ("zsre", "counterfact")
+    }
+    assert derived["settings"]["zsre-mend"] == {"rank": 4}
+    assert {item["settings"] for run, item in derived["runs"].items() if "zsre" in run} == {
+        "zsre-mend"
     }
 
 
@@ -185,7 +189,7 @@ def test_the_command_line_overrides_a_studys_budget() -> None:
     assert list(params["runs"]) == ["zsre-mend", "zsre-mend-k2"]
     params = parse(compose(ROOT, ["suite=tiny", "study=batched", "alg=mend", "plan.ks=[3]"]))
     assert list(params["runs"]) == ["zsre-mend-k3"]
-    assert params["runs"]["zsre-mend-k3"]["settings"]["outer"]["batch"] == 3
+    assert params["settings"]["zsre-mend-k3"]["outer"]["batch"] == 3
 
 
 def test_no_editors_give_no_runs() -> None:
@@ -264,11 +268,11 @@ def test_differences_name_each_change_once(project: Path) -> None:
 
 
 def test_a_hand_edit_of_a_derived_key_is_seen(project: Path) -> None:
-    rank = read_params(project / RECORD)["runs"]["zsre-mend"]["settings"]["rank"]
+    rank = read_params(project / RECORD)["settings"]["zsre-mend"]["rank"]
     text = (project / RECORD).read_text()
-    place = text.index(f"rank: {rank}", text.index("zsre-mend:"))
+    place = text.index(f"rank: {rank}", text.index("zsre-mend:", text.index("\nsettings:")))
     (project / RECORD).write_text(text[:place] + "rank: 3" + text[place + len(f"rank: {rank}") :])
-    assert record_differences(project) == [("runs.zsre-mend.settings.rank", 3, rank)]
+    assert record_differences(project) == [("settings.zsre-mend.rank", 3, rank)]
 
 
 def test_check_passes_on_the_default_and_names_what_differs(

@@ -192,5 +192,5 @@ def test_stages_refuse_by_name_what_a_hand_edit_broke(project: Project) -> None:
     said = project.run("python", "-m", "stages.fit", "zsre-mend", succeeds=False)
     record.write_text(text)
     assert said.strip().startswith(
-        "SettingsError: expected fits.zsre-mend.settings.rank to be a whole number; found 'four'"
+        "SettingsError: expected settings.zsre-mend.rank to be a whole number; found 'four'"
     )

@@ -13,7 +13,7 @@ from conftest import make_face, pairs_for
 from pipeline import draws, measures, protocols, scoring
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
-from pipeline.patch import Patch, linear_map, weight_OI
+from pipeline.patch import Patch, applied, linear_map, weight_OI
 from pipeline.records import Case
 from pipeline.updates import Dense
 
@@ -73,6 +73,21 @@ def test_every_probe_of_every_case_has_its_row() -> None:
     assert [row["probe"] for row in rows] == kinds * 2
     assert [row["case_id"] for row in rows] == ["case-0"] * 5 + ["case-1"] * 5
     assert [row["index"] for row in rows] == [0, 0, 0, 0, 1] * 2
+
+
+def test_a_classifiers_free_answer_is_the_one_that_it_writes() -> None:
+    face = make_face("bert")
+    cases = make_cases(face, 8)
+    patch = mend_patch(face, cases)
+    rows = scoring.score(face, cases, patch, CONFIG)
+    assert len({row["gen_text"] for row in rows}) == 2
+    for case, edit in zip(cases, range(8), strict=True):
+        with applied(face.model, patch, torch.tensor([edit])):
+            after = face.write([case.prompt], [1])[0].text
+        own = next(row for row in rows if row["case_id"] == case.id and row["probe"] == "edit")
+        assert own["gen_text"] == after
+        assert own["pre_gen_text"] == face.write([case.prompt], [1])[0].text
+        assert own["gen_exact"] == float(after == case.target_new)
 
 
 def test_both_targets_are_weighed_where_there_are_two() -> None:

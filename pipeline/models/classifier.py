@@ -19,6 +19,11 @@ class Classifier(Face):
 
     kind: ClassVar[Kind] = "classifier"
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """False and true, as words."""
+        return LABELS
+
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """One label per prompt."""
         found = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]

@@ -85,6 +85,11 @@ class Face(ABC):
         return device
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The only answers there are, most of all of a classifier; empty where words are free."""
+        return ()
+
+    @property
     def context(self) -> int:
         """The longest input the model was built for, in tokens."""
         config = self.model.config.get_text_config()

@@ -175,6 +175,7 @@ def _gpt2(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:
         n_embd=shape.width,
         n_layer=shape.layers,
         n_head=shape.heads,
+        activation_function="gelu_pytorch_tanh",  # gelu_new's function, in one kernel
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
