@@ -9,15 +9,21 @@
 
 The base weights are never written: edits are patches in forward hooks (`pipeline.patch`), so taking
 one off is exact, in any order. What was done lies in a journal, on disk if a folder is given.
+
+The names below are loaded when they are asked for: a journal can be read without torch.
 """
 
-from pipeline.editable.corrections import Correction
-from pipeline.editable.export import Exported
-from pipeline.editable.failures import GuardError, JournalError
-from pipeline.editable.guard import Guard, Health
-from pipeline.editable.journal import Journal, beside
-from pipeline.editable.model import Editable
-from pipeline.editable.work import Answer, Edit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.editable.corrections import Correction
+    from pipeline.editable.export import Exported
+    from pipeline.editable.failures import GuardError, JournalError, PortError
+    from pipeline.editable.guard import Guard, Health
+    from pipeline.editable.journal import Journal, beside
+    from pipeline.editable.model import Editable
+    from pipeline.editable.work import Answer, Edit
 
 __all__ = [
     "Answer",
@@ -30,5 +36,26 @@ __all__ = [
     "Health",
     "Journal",
     "JournalError",
+    "PortError",
     "beside",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    homes = {
+        "Answer": "work",
+        "Correction": "corrections",
+        "Edit": "work",
+        "Editable": "model",
+        "Exported": "export",
+        "Guard": "guard",
+        "GuardError": "failures",
+        "Health": "guard",
+        "Journal": "journal",
+        "JournalError": "failures",
+        "PortError": "failures",
+        "beside": "journal",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{homes[name]}"), name)

@@ -11,26 +11,25 @@ TOKENS = 10  # of an answer, unless the caller says
 
 
 def answers(face: Face, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
-    """Greedy answers of about `tokens` tokens: a causal model never stops by itself.
+    """Greedy answers of `tokens` tokens, or as many as the context has room for.
 
-    With `tokens` None an answer is as long as the model's context allows, at most `TOKENS`.
+    A causal model never stops by itself; others end where they end.
 
     Raises:
-        DataError: a prompt, or a prompt with an answer of the asked length, exceeds the context.
+        DataError: a prompt leaves no room for an answer.
     """
     if not prompts:
         return []
-    rooms = [_room(face, prompt, tokens) for prompt in prompts]
+    rooms = [_room(face, prompt, tokens or TOKENS) for prompt in prompts]
     if len(set(rooms)) == 1:
         written = face.write(list(prompts), rooms)
     else:  # in a batch the longest answer would have to fit after the longest prompt
         written = [face.write([p], [room])[0] for p, room in zip(prompts, rooms, strict=True)]
-    # A causal model is heard for as long as was asked; others end where they end.
     return [item.opening if face.kind == "causal" else item.text for item in written]
 
 
-def _room(face: Face, prompt: str, tokens: int | None) -> int:
-    if tokens is not None or face.kind != "causal":
-        return tokens or TOKENS
+def _room(face: Face, prompt: str, tokens: int) -> int:
+    if face.kind != "causal":
+        return max(tokens, TOKENS)
     taken = len(face.tokenizer(prompt)["input_ids"])
-    return max(1, min(TOKENS, face.context - taken - SLACK + 1))
+    return max(1, min(tokens, face.context - taken - SLACK + 1))

@@ -41,6 +41,11 @@ class Correction:
     rephrases: tuple[str, ...] = ()
     neighbours: tuple[str, ...] = ()
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Prompt and target."""
+        return self.prompt, self.target
+
     def request(self, prediction: str = "") -> Request:
         """What an editor may know of it."""
         return Request(
@@ -121,7 +126,7 @@ def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
                 found=f"{earlier!r} and {item.target!r}",
                 remedy="Leave one of the two out.",
             )
-    face.tokenise([(item.prompt, item.target) for item in spaced])
+    face.tokenise([item.pair for item in spaced])
     return spaced
 
 

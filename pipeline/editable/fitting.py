@@ -24,6 +24,7 @@ from pipeline.editable.corrections import Correction
 from pipeline.editor import Editor, Material
 from pipeline.errors import EditorError
 from pipeline.models import Face
+from pipeline.models.layouts import default_blocks, layout_of
 from pipeline.records import Case, hash_cases
 from pipeline.storage import read_json, write_json
 
@@ -92,6 +93,7 @@ def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction
     module = editors.load(alg)
     if source.folder is None and source.cases:
         settings = _merge(_quick(module.Config), settings)
+    settings = _as_many_blocks(face, module.Config, settings)
     editor: Editor = module.Editor(build(module.Config, settings, alg))
     if reason := editor.applies_to(face):
         raise EditorError(
@@ -209,11 +211,23 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
     whole = folder.resolve()
     for root in whole.parents:
         if (root / RECORD).is_file():
-            for fit in (read_params(root / RECORD).get("fits") or {}).values():
+            record = read_params(root / RECORD)
+            for name, fit in record.get("fits", {}).items():
                 if (root / fit["editor"]).resolve() == whole:
-                    return {"alg": fit["alg"], "settings": fit["settings"]}
+                    return {"alg": fit["alg"], "settings": record["settings"][name]}
             return None
     return None
+
+
+def _as_many_blocks(face: Face, config: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """The papers' last 3 blocks, or all that a model has where it has fewer."""
+    model = face.model
+    stacks = layout_of(model.config).stacks
+    least = min(len(list(model.get_submodule(stack.blocks).children())) for stack in stacks)
+    known = any(item.name == "blocks" for item in fields(config))
+    if known and settings.get("blocks") is None and least < default_blocks(model.config):
+        return settings | {"blocks": least}
+    return settings
 
 
 def _quick(config: type) -> dict[str, Any]:

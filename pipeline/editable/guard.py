@@ -189,10 +189,13 @@ def _norm(parts: Sequence[Update]) -> Tensor:
     if all(isinstance(part, Factors) for part in parts):
         left_KO = torch.cat([p.left_RKO[0] for p in parts if isinstance(p, Factors)]).double()
         right_KI = torch.cat([p.right_RKI[0] for p in parts if isinstance(p, Factors)]).double()
-        square: Tensor = ((left_KO @ left_KO.T) * (right_KI @ right_KI.T)).sum()
-        square = square.clamp(min=0)
-        return square.sqrt()
-    return torch.stack([part.dense_ROI()[0] for part in parts]).sum(0).norm()
+        square: Tensor = torch.trace(left_KO @ left_KO.T @ right_KI @ right_KI.T)
+        norm: Tensor = square.clamp(min=0).sqrt()
+        return norm
+    total_OI: Tensor = torch.stack([part.dense_ROI()[0] for part in parts]).sum(0)
+    norm = total_OI.norm()
+    assert isinstance(norm, Tensor)
+    return norm
 
 
 def _past(guard: Guard, health: Health) -> tuple[str, ...]:

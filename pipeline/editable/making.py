@@ -58,7 +58,8 @@ class Maker:
         """One edit; out again if anything fails on the way, be it an interrupt."""
         looked = work.questions(asked)
         prompts = [prompt for _, prompt, _ in looked]
-        before = self.state.answers(prompts)
+        tokens = max(len(item.labels) for item in self.face.tokenise([c.pair for c in asked]))
+        before = self.state.answers(prompts, tokens)
         began = time.perf_counter()
         made = self._edits(ready, on, asked, before, looked)
         seconds = time.perf_counter() - began
@@ -66,7 +67,7 @@ class Maker:
         number = self.state.temporary()
         self.state.put(number, on, patch)
         try:
-            after = self.state.answers(prompts)
+            after = self.state.answers(prompts, tokens)
             edit = Edit(
                 number=number,
                 time=now(),

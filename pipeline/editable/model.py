@@ -154,10 +154,10 @@ class Editable:
 
         Args:
             prompts: one prompt or several.
-            tokens: length of an answer; by default 10, or what the context has room for.
+            tokens: most tokens of an answer; by default 10. The context may leave room for fewer.
 
         Raises:
-            DataError: the prompt, or the prompt with its answer, exceeds the context.
+            DataError: the prompt leaves no room for an answer in the model's context.
         """
         if isinstance(prompts, str):
             return self._state.answers([prompts], tokens)[0]
@@ -226,7 +226,7 @@ class Editable:
             face=self._state.current,
             updates=updates,
             edits=tuple(self.in_force),
-            pairs=tuple((item.prompt, item.target) for item in asked),
+            pairs=tuple(item.pair for item in asked),
             about={"base_hash": self.base_hash, "source": self.source} | versions(),
             source=str(Path(self.source).resolve()) if Path(self.source).is_dir() else self.source,
             adapted=self._state.current is not self.face,

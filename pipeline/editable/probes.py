@@ -12,6 +12,7 @@ from pipeline.models import Face
 from pipeline.records import Case, Probe, read_cases
 
 _MOST = 64  # probes taken from a file of cases
+_TOKENS = 4  # of a model's own answer, where that is the target
 # Openings of no particular matter, for models whose users give no probes of their own.
 OPENINGS = (
     "The weather in the north is",
@@ -79,7 +80,7 @@ def readable(face: Face, probes: Sequence[Probe]) -> list[Probe]:
 def targets(face: Face, probes: Sequence[Probe]) -> list[tuple[str, str]]:
     """Prompt and target; where there is none, the model's own answer, if it has one."""
     open_ended = [probe.prompt for probe in probes if not probe.target]
-    said = dict(zip(open_ended, answers(face, open_ended), strict=True))
+    said = dict(zip(open_ended, answers(face, open_ended, _TOKENS), strict=True))
     pairs = []
     for probe in probes:
         target = probe.target or said[probe.prompt]
