@@ -26,7 +26,7 @@ from pipeline.updates import Factors
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 QUIET = Guard(action="off")
 KINDS = ("gpt2", "t5", "bert")
-# Reads exports as a stranger would: with transformers and peft, and for the patch with this library.
+# Reads exports as a stranger would: with transformers and peft; the patch with this library.
 STRANGER = """
 import json, sys, torch
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_stock_peft_loads_every_edit_of_factors(
     one.edit(corrections_for(one.face)[:2], editor=learned)
     stack = one._state.stack
     if one._state.current is not one.face:
-        with pytest.raises(EditorError, match="trained all of its weights.*--as merged"):
+        with pytest.raises(EditorError, match=r"trained all of its weights.*--as merged"):
             one.export(tmp_path / "adapter", "adapter")
         return
     parts = [part for parts in stack.updates().values() for part in parts]
@@ -201,7 +201,7 @@ def test_exports_never_overwrite_and_leave_nothing_half(
     assert (tmp_path / "taken" / "thesis.tex").read_text() == "mine"
     # A writer that loses an update must be found out when the export is read back.
     monkeypatch.setattr(exporting.adapter, "read", lambda _: Patch({}))
-    with pytest.raises(StorageError, match="answer as the edited model.*logits that differ"):
+    with pytest.raises(StorageError, match=r"answer as the edited model.*logits that differ"):
         one.export(tmp_path / "out", "adapter")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*"))

@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_the_journal_and_the_model_as_they_were(
             patched.setattr("pipeline.patch_file.save_file", full)
         else:
             patched.setattr(Path, where, _only_parts(getattr(Path, where)))
-        with pytest.raises(StorageError, match="No space left.*Free disk space"):
+        with pytest.raises(StorageError, match=r"No space left.*Free disk space"):
             one.edit([pair], **FT)
     assert one.in_force == [1, 2]
     assert one.ask(["The harbour", "Tom"]) == said
@@ -211,7 +211,9 @@ def test_a_place_that_cannot_be_a_journal_is_named(tmp_path: Path) -> None:
         Journal(tmp_path / "journal", "hash").append({"kind": "edit"})
 
 
-def test_it_lies_beside_the_model_and_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_lies_beside_the_model_and_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "gpt2").mkdir()
     monkeypatch.chdir(tmp_path / "gpt2")
     assert beside(".") == tmp_path.resolve() / "gpt2.errata"

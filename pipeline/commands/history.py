@@ -58,6 +58,10 @@ def add(commands: Commands) -> None:
         "errata check MODEL --probes cases.parquet --json",
         parents=[shared, with_device(), with_guard()],
     )
+    _add_export(commands, [shared, with_device()])
+
+
+def _add_export(commands: Commands, parents: list[argparse.ArgumentParser]) -> None:
     export = command(
         commands,
         "export",
@@ -67,7 +71,7 @@ def add(commands: Commands) -> None:
         "errata export MODEL edited/ --as merged --to bfloat16",
         "errata export MODEL adapter/ --as adapter    # LoRA, for peft",
         "errata export MODEL edits.safetensors --as patch",
-        parents=[shared, with_device()],
+        parents=parents,
     )
     export.add_argument("out", type=Path, help="where to; nothing may be there")
     export.add_argument(

@@ -28,6 +28,12 @@ def answers(face: Face, prompts: Sequence[str], tokens: int | None = None) -> li
     return [item.opening if face.kind == "causal" else item.text for item in written]
 
 
+def has_room(face: Face, prompt: str) -> bool:
+    """Whether the context leaves room for an answer to this prompt."""
+    taken = len(face.tokenizer(prompt)["input_ids"])
+    return taken + (SLACK if face.kind == "causal" else 0) <= face.context
+
+
 def _room(face: Face, prompt: str, tokens: int) -> int:
     if face.kind != "causal":
         return max(tokens, TOKENS)

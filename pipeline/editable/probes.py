@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.editable.asking import answers
+from pipeline.editable.asking import answers, has_room
 from pipeline.errors import DataError
 from pipeline.models import Face
 from pipeline.records import Case, Probe, read_cases
@@ -68,9 +68,9 @@ def readable(face: Face, probes: Sequence[Probe]) -> list[Probe]:
     kept = []
     for probe in probes:
         try:
-            face.tokenise([(probe.prompt or "", probe.target or _filler(face))])
-            if not probe.target:
-                answers(face, [probe.prompt])
+            face.tokenise([(probe.prompt, probe.target or _filler(face))])
+            if not probe.target and not has_room(face, probe.prompt):
+                continue
         except DataError:
             continue
         kept.append(probe)

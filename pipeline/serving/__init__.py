@@ -71,8 +71,14 @@ def make_app(model: Editable, how: Mapping[str, Any] | None = None) -> Flask:
         how: which editor makes edits, as `Editable.edit` takes it.
     """
     app = Flask(__name__)
-    turns = Lock()  # one at a time: edits are hooks on one model
+    _refuse_strangers(app)
+    _tell_mistakes(app)
+    app.add_url_rule("/", "page", _page)
+    _add_actions(app, model, how or {})
+    return app
 
+
+def _refuse_strangers(app: Flask) -> None:
     @app.before_request
     def only_this_machine() -> None:
         host = request.host.partition(":")[0]
@@ -81,6 +87,8 @@ def make_app(model: Editable, how: Mapping[str, Any] | None = None) -> Flask:
         if request.method == "POST" and not request.is_json:
             abort(415, "Send JSON.")
 
+
+def _tell_mistakes(app: Flask) -> None:
     @app.errorhandler(ErrataError)
     def mistaken(error: ErrataError) -> tuple[Response, int]:
         return jsonify(error=type(error).__name__, message=str(error)), 400
@@ -89,16 +97,19 @@ def make_app(model: Editable, how: Mapping[str, Any] | None = None) -> Flask:
     def refused(error: HTTPException) -> tuple[Response, int]:
         return jsonify(error=error.name, message=error.description), error.code or 500
 
-    @app.get("/")
-    def page() -> Response:
-        nonce = secrets.token_urlsafe(16)
-        answer = Response(_PAGE.read_text(encoding="utf-8").replace(_NONCE, nonce))
-        answer.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; img-src data:; connect-src 'self'; script-src 'nonce-{nonce}'; "
-            f"style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'self'"
-        )
-        return answer
+
+def _page() -> Response:
+    nonce = secrets.token_urlsafe(16)
+    answer = Response(_PAGE.read_text(encoding="utf-8").replace(_NONCE, nonce))
+    answer.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; img-src data:; connect-src 'self'; script-src 'nonce-{nonce}'; "
+        f"style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+    return answer
+
+
+def _add_actions(app: Flask, model: Editable, how: Mapping[str, Any]) -> None:
+    turns = Lock()  # one at a time: edits are hooks on one model
 
     @app.get("/state")
     def state() -> Response:
@@ -122,7 +133,7 @@ def make_app(model: Editable, how: Mapping[str, Any] | None = None) -> Flask:
             neighbours=_lines(values, "neighbours"),
         )
         with turns:
-            (made,) = model.edit(correction, **(how or {}))
+            (made,) = model.edit(correction, **how)
             return jsonify(_shown(made) | {"state": _state(model)})
 
     @app.post("/undo")
@@ -135,8 +146,6 @@ def make_app(model: Editable, how: Mapping[str, Any] | None = None) -> Flask:
         with turns:
             model.undo(number)
             return jsonify(_state(model))
-
-    return app
 
 
 def _json() -> dict[str, Any]:
