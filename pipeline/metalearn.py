@@ -151,8 +151,9 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     else:
         for part in groups.chunks(taught[: config.warm_up], config.batch):
             learner.observe(face, draws(part, epoch=-2).edits)
+    steps = _steps(taught, config, material.seed, at.step)
     began, losses = time.monotonic() - at.seconds, []
-    for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
+    for step, epoch, cases in bar(steps, "fit", config.steps - at.step):
         _set_rates(optimizer, config, step)
         drawn = draws(cases, epoch=epoch, k=config.k, any_wording=config.any_wording)
         losses.append(_learn(face, learner, optimizer, drawn, config))

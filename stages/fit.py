@@ -45,6 +45,8 @@ def fit(params: Params, name: str) -> None:
     }
     learned = Path(item["editor"])
     editing.save(editor, learned, base_hash)
+    # So that the folder alone is enough to edit with, wherever it is taken.
+    write_json(learned / "settings.json", {"alg": alg, "settings": params["settings"][name]})
     write_json(learned / "fit.json", editor.notes() | costs)
     write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
 

@@ -288,7 +288,7 @@ def test_a_hand_edit_of_a_derived_key_is_seen(project: Path) -> None:
 def test_check_passes_on_the_default_and_names_what_differs(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main(["check", "--root", str(project)]) == 0
+    assert main(["params", "--check", "--root", str(project)]) == 0
     assert main(["params", "--root", str(project), "seed=5"]) == 0
-    assert main(["check", "--root", str(project)]) == 1
+    assert main(["params", "--check", "--root", str(project)]) == 1
     assert "seed: 5, not 0" in caplog.text
