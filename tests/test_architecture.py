@@ -28,10 +28,11 @@ LAYERS = (
     "draws",
     "metalearn descent",
     "editors",
+    "generation",
     "train_base labels audit scoring",
     "protocols",
     # Tables to numbers, without torch.
-    "bootstrap",
+    "bootstrap metrics_text",
     "percase",
     "metrics",
     "studies",
@@ -43,7 +44,16 @@ LAYERS = (
     "__main__",
 )
 RANKS = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
-WITHOUT_TORCH = ("metrics", "reporting", "composition", "config", "results", "tracking", "readme")
+WITHOUT_TORCH = (
+    "metrics",
+    "metrics_text",
+    "reporting",
+    "composition",
+    "config",
+    "results",
+    "tracking",
+    "readme",
+)
 MOST_LINES, MOST_FUNCTION_LINES = 300, 50
 
 LIBRARY = [module for module in modules("pipeline") if module != "pipeline"]
