@@ -28,7 +28,8 @@ LAYERS = (
     "draws",
     "metalearn descent",
     "editors",
-    "generation",
+    "generation mixing",
+    "tracing",
     "train_base labels audit scoring",
     "protocols",
     # Tables to numbers, without torch.
