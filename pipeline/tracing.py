@@ -12,9 +12,10 @@ same in both runs, and are not tried.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -24,6 +25,7 @@ from pipeline.errors import ModelError, SettingsError
 from pipeline.mixing import STATES, Run, State, Tries
 from pipeline.models import Encoded, Face
 from pipeline.progress import bar
+from pipeline.records import Case
 
 ROLES = ("subject_first", "subject_middle", "subject_last", "further", "last")
 
@@ -33,6 +35,8 @@ class Config:
     """How facts are traced.
 
     Attributes:
+        source: the benchmark's own cases, or facts made for tracing (`known`: CounterFact's
+            known_1000.json, on files that have it).
         facts: at most so many of those that the model knows.
         draws: of the noise, for each fact.
         noise: in standard deviations of the subjects' embeddings.
@@ -41,6 +45,7 @@ class Config:
         rows: in one forward pass.
     """
 
+    source: Literal["cases", "known"] = "cases"
     facts: int = 1000
     draws: int = 10
     noise: float = 3.0
@@ -71,7 +76,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Traced:
-    """Tables of what was found, and the standard deviation of the subjects' embeddings.
+    """Tables of what was found; how many facts the model knows; the embeddings' sigma.
 
     `facts`: id, prompt, subject, answer (its first token), p_clean, p_corrupt.
     `states`: id, restored, severed ("" for nothing), layer, position, token, role, p.
@@ -79,6 +84,7 @@ class Traced:
 
     facts: pd.DataFrame
     states: pd.DataFrame
+    known: int
     sigma: float
 
 
@@ -101,6 +107,17 @@ class _Prompt:
         return "last" if position == len(self.ids) - 1 else "further"
 
 
+def facts_of(cases: Sequence[Case], seed: int) -> list[Fact]:
+    """What the model was taught of the cases, in an order drawn by seed."""
+    facts = [
+        Fact(id=case.id, prompt=case.prompt, subject=case.subject, target=case.target_true)
+        for case in cases
+        if case.split != "correction" and case.subject and case.subject in case.prompt
+    ]
+    random.Random(f"{seed}/tracing").shuffle(facts)
+    return facts
+
+
 def trace(face: Face, facts: Sequence[Fact], config: Config, seed: int) -> Traced:
     """Trace those of the facts that the model knows: whose answer's first token it gives.
 
@@ -116,16 +133,17 @@ def trace(face: Face, facts: Sequence[Fact], config: Config, seed: int) -> Trace
         )
     prompts = _read(face, facts)
     sigma = _spread(face, prompts)
-    known = _known(face, prompts, config.rows)[: config.facts]
+    known = _known(face, prompts, config.rows)
     if not known:
         raise ModelError(
             expected="at least one fact that the model knows",
             found=f"none of {len(prompts)}",
             remedy="Trace a model that was taught the facts.",
         )
-    tables = [_trace_one(face, prompt, config, sigma, seed) for prompt in bar(known, "trace")]
-    rows, states = zip(*tables, strict=True)
-    return Traced(pd.DataFrame(list(rows)), pd.concat(states, ignore_index=True), sigma)
+    chosen = bar(known[: config.facts], "trace")
+    rows, states = zip(*(_trace_one(face, p, config, sigma, seed) for p in chosen), strict=True)
+    whole = pd.concat(states, ignore_index=True)
+    return Traced(pd.DataFrame(list(rows)), whole, len(known), sigma)
 
 
 def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]]) -> range:
