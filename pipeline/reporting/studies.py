@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.reporting import batched, caching, costs, ordering, overview, properties, variants
+from pipeline.reporting import (
+    batched,
+    caching,
+    costs,
+    ordering,
+    overview,
+    properties,
+    tracing,
+    variants,
+)
 from pipeline.reporting.blocks import Block, Gallery, Heading, Paragraph, Picture
 from pipeline.reporting.report import Report
 
@@ -84,6 +93,28 @@ def cache(report: Report) -> None:
                 if not curve.empty:
                     report.csv[f"radius-{bench.name}"] = curve
     _section(report, Heading(text="The cache's radius", key="cache"), tables, made)
+
+
+def traced(report: Report) -> None:
+    """Where the base model keeps its facts."""
+    material = report.material
+    for bench, tables in material.traces.items():
+        found = tracing.effects(tables, material.request.seed)
+        report.csv[f"tracing-{bench}"] = found
+        report.csv[f"traced-facts-{bench}"] = tables.facts
+        blocks: list[Block] = [
+            tracing.introduction(material, bench),
+            tracing.table(found, "Average indirect effects at their strongest"),
+            tracing.layers(found, dict(tables.layers)),
+        ]
+        made = [
+            tracing.average_map(bench, found),
+            tracing.severed_lines(bench, found),
+            *tracing.fact_maps(bench, tables),
+        ]
+        _section(
+            report, Heading(text="Where facts are stored", key=f"tracing-{bench}"), blocks, made
+        )
 
 
 def traits(report: Report) -> None:
