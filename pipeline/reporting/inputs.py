@@ -16,7 +16,10 @@ from pipeline.tables import read_frame
 
 OUTCOMES, TIMINGS = "outcomes.parquet", "timings.parquet"
 # The papers' order of editors, and of MEND's variants; what is not named follows as it was given.
-EDITORS = ("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen")
+EDITORS = (
+    *("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen"),
+    *("ft_l", "ft_w", "rome", "memit"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

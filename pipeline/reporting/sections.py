@@ -154,6 +154,9 @@ def _benchmark(report: Report, bench: Bench) -> None:
     if "S" in frame:
         caption = "Likelihood scores, in percent; a tie fails"
         report.add(tables.main_table(frame, columns.SCORES, caption, setting=setting))
+    if report.material.base[bench.name]["kind"] == "causal" and bench.name.startswith("zsre"):
+        caption = "As zsRE is scored for language models, in percent"
+        report.add(tables.main_table(frame, columns.ZSRE, caption, setting=setting))
     more = tables.main_table(frame, columns.MORE, "")
     report.add(Folded(summary=f"More measures on {name}", blocks=(more,)))
 
@@ -257,6 +260,7 @@ def _record(report: Report) -> None:
 
 _SECTIONS: tuple[Callable[[Report], None], ...] = (
     studies.in_one_table,
+    studies.scales,
     studies.at_once,
     studies.ablations,
     studies.places,

@@ -9,11 +9,13 @@ from pipeline.reporting import (
     ordering,
     overview,
     properties,
+    scaling,
     tracing,
     variants,
 )
-from pipeline.reporting.blocks import Block, Gallery, Heading, Paragraph, Picture
+from pipeline.reporting.blocks import Block, Folded, Gallery, Heading, Paragraph, Picture
 from pipeline.reporting.report import Report
+from pipeline.reporting.tables import title
 
 
 def in_one_table(report: Report) -> None:
@@ -42,6 +44,26 @@ def at_once(report: Report) -> None:
     made = [batched.picture(bench.name, found, order) for bench in benches]
     tables = [batched.table(material, bench) for bench in benches]
     _section(report, Heading(text="Edits at once", key="batched"), [*tables], made)
+
+
+def scales(report: Report) -> None:
+    """Likelihood scores against the number of facts written at once."""
+    material = report.material
+    for bench in material.request.benches:
+        found = scaling.frame(material, bench.name) if bench.name in report.frames else None
+        if found is None or found.empty:
+            continue
+        report.csv[f"scaling-{bench.name}"] = found
+        blocks: list[Block] = [scaling.table(material, bench, found)]
+        split = scaling.by_relation(material, bench.name, found)
+        if not split.empty:
+            report.csv[f"relations-{bench.name}"] = split
+            relations = scaling.relations(bench.name, split)
+            blocks.append(Folded(summary="Relation by relation", blocks=(relations,)))
+        order = list(dict.fromkeys(found["editor"]))
+        made = [scaling.picture(bench.name, found, order)]
+        heading = Heading(text=f"Scaling: {title(bench.name)}", key=f"scaling-{bench.name}")
+        _section(report, heading, blocks, made)
 
 
 def ablations(report: Report) -> None:
