@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.editing.patch import Intervention, applied
 from pipeline.models import Face
 from pipeline.models.causal import Causal
-from pipeline.patch import Intervention, applied
 from pipeline.records import Case
 
 Row = dict[str, object]

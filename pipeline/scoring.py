@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline import generation, measures
+from pipeline.editing.patch import Intervention, applied
 from pipeline.models import Batch, Face, Written
-from pipeline.patch import Intervention, applied
 from pipeline.records import Case
 
 Row = dict[str, object]

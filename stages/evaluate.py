@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import editor as editing
 from pipeline import editors, metrics_text, models, protocols, scoring
 from pipeline.config import Params, build, pick
+from pipeline.editing import editor as editing
 from pipeline.errors import DataError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder

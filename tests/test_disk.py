@@ -20,12 +20,14 @@ from safetensors.torch import save_file
 from staging import stage
 
 import stages
-from pipeline import editor, models, patch_file, reporting, train_base
+from pipeline import models, reporting, train_base
 from pipeline.config import Params
+from pipeline.editing import editor, patch_file
+from pipeline.editing.patch import Patch
+from pipeline.editing.patch_file import save_patch
+from pipeline.editing.updates import Dense
 from pipeline.editors import mend
 from pipeline.errors import DataError, ModelError, StorageError
-from pipeline.patch import Patch
-from pipeline.patch_file import save_patch
 from pipeline.records import (
     Case,
     Example,
@@ -36,7 +38,6 @@ from pipeline.records import (
 )
 from pipeline.storage import hash_folder, read_json, write_folder_aside, write_json
 from pipeline.tables import read_frame, write_frame
-from pipeline.updates import Dense
 
 CASE = Case(id="a", prompt="Where was Ada Verrin born?", target_new="Lima", subject="Ada Verrin")
 EXAMPLE = Example(prompt="Where was Ada Verrin born?", target="Oslo", fact="ada")

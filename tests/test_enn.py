@@ -11,9 +11,10 @@ from conftest import make_face
 from torch import Tensor
 from torch.func import functional_call
 
-from pipeline import draws, metalearn, protocols, scoring
-from pipeline import editor as editors_base
-from pipeline.editor import Material
+from pipeline import protocols, scoring
+from pipeline.editing import draws, metalearn
+from pipeline.editing import editor as editors_base
+from pipeline.editing.editor import Material
 from pipeline.editors import enn
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face

@@ -10,12 +10,12 @@ from cases import make_cases
 from conftest import make_face
 
 from pipeline import generation, scoring
+from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.generation import Config
 from pipeline.models import Face
 from pipeline.models.causal import Causal, _Draw
-from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Case
-from pipeline.updates import Factors
 
 OPENINGS = ("The harbour", "Ada Verrin was born", "Tom")
 CONFIG = Config(every=1, tokens=20, seed=3)

@@ -7,13 +7,13 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 
-from pipeline import draws, metalearn
-from pipeline.editor import Material
+from pipeline.editing import draws, metalearn
+from pipeline.editing.editor import Material
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.patch import Factors, linear_map, weight_OI
 from pipeline.editors import ke
-from pipeline.gradients import token_gradients
 from pipeline.measures import nll
 from pipeline.models import Face
-from pipeline.patch import Factors, linear_map, weight_OI
 from pipeline.records import Request
 
 SMALL = ke.Config(hidden=6, condition=5, scale=0.7)

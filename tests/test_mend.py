@@ -12,14 +12,14 @@ from conftest import make_face, pairs_for
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import draws
+from pipeline.editing import draws
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.normaliser import Normaliser, Whitener
+from pipeline.editing.patch import linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.editors import mend
-from pipeline.gradients import token_gradients
 from pipeline.models import Face
-from pipeline.normaliser import Normaliser, Whitener
-from pipeline.patch import linear_map, weight_OI
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 GOLDEN = Path(__file__).parent / "golden" / "mend"
 TENSORS = load_file(GOLDEN / "gradient_transform.safetensors")

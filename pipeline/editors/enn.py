@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import metalearn
-from pipeline.draws import Draw, EditBatch
-from pipeline.editor import Edits, Material
-from pipeline.gradients import token_gradients
-from pipeline.learned import Learned
+from pipeline.editing import metalearn
+from pipeline.editing.draws import Draw, EditBatch
+from pipeline.editing.editor import Edits, Material
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Factors
 from pipeline.measures import kl
 from pipeline.models import Face, face_of
 from pipeline.models.layouts import Place
-from pipeline.patch import Patch
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 
 def _outer() -> metalearn.Config:

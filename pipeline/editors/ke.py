@@ -28,15 +28,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from pipeline import metalearn
-from pipeline.draws import Draw, EditBatch
-from pipeline.gradients import TokenGradients, token_gradients
-from pipeline.learned import Learned
+from pipeline.editing import metalearn
+from pipeline.editing.draws import Draw, EditBatch
+from pipeline.editing.gradients import TokenGradients, token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.models import Face, Tokenizer
 from pipeline.models.layouts import Place
-from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 
 def _outer() -> metalearn.Config:

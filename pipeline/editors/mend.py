@@ -24,16 +24,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline import metalearn
-from pipeline.aggregate import LeastSquares, wanted
-from pipeline.draws import EditBatch
-from pipeline.gradients import TokenGradients, token_gradients
-from pipeline.learned import Learned
+from pipeline.editing import metalearn
+from pipeline.editing.aggregate import LeastSquares, wanted
+from pipeline.editing.draws import EditBatch
+from pipeline.editing.gradients import TokenGradients, token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.normaliser import Normaliser, Whitener
+from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.models import Face
 from pipeline.models.layouts import Place
-from pipeline.normaliser import Normaliser, Whitener
-from pipeline.patch import Patch, linear_map, weight_OI
-from pipeline.updates import Factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Config:
         combine: one network on [u, δ]; otherwise one for each.
         transform: "both", only "u", only "delta", or only the "smaller"; implies not `combine`.
         aggregate: how the tokens of edits made at once become one edit: the paper's "sum", or
-            "least_squares" over what the sum's terms want (MALMEN; see pipeline.aggregate).
+            "least_squares" over what the sum's terms want (MALMEN; see pipeline.editing.aggregate).
         ridge: λ that least squares starts with, in inputs; learned like α.
         moments: least squares with λ C (ours, after MEMIT) in place of MALMEN's λ I.
     """

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline import metalearn
-from pipeline.draws import encode
-from pipeline.editor import Editor, Edits, Material, Need
+from pipeline.editing import metalearn
+from pipeline.editing.draws import encode
+from pipeline.editing.editor import Editor, Edits, Material, Need
 from pipeline.models import Face
 from pipeline.records import Request
 
