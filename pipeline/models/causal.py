@@ -65,14 +65,19 @@ class Causal(Face):
             for row, length in zip(rows, lengths, strict=True)
         ]
 
-    def sample(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
+    def sample(self, prompts: Sequence[str], new_tokens: int, top_k: int = 0) -> list[str]:
         """Continuations of exactly `new_tokens`, drawn from torch's current random state.
+
+        Args:
+            prompts: texts to go on from.
+            new_tokens: how far.
+            top_k: each token is drawn out of the likeliest so many; 0: out of all.
 
         Raises:
             DataError: a prompt and its continuation are longer than the context.
         """
         rows = self._continue(
-            prompts, new_tokens, do_sample=True, top_k=0, min_new_tokens=new_tokens
+            prompts, new_tokens, do_sample=True, top_k=top_k, min_new_tokens=new_tokens
         )
         return [self._decode(row) for row in rows]
 
