@@ -44,9 +44,13 @@ class Causal(Face):
         return Encoded(ids, [i - 1 for i in places], [ids[i] for i in places])
 
     def collate(self, encoded: Sequence[Encoded]) -> Batch:
-        """Right padding; causal attention never looks at it, the mask says so all the same."""
-        ids_BT = pad([item.ids for item in encoded], self.tokenizer.pad_token_id, self.device)
-        mask_BT = pad([[1] * len(item.ids) for item in encoded], 0, self.device)
+        """Right padding; causal attention never looks at it, the mask says so all the same.
+
+        Rows end where their last target token is predicted: nothing looks at that token itself.
+        """
+        ids = [item.ids[: item.positions[-1] + 1] for item in encoded]
+        ids_BT = pad(ids, self.tokenizer.pad_token_id, self.device)
+        mask_BT = pad([[1] * len(row) for row in ids], 0, self.device)
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
         return token_batch(inputs, encoded, ids_BT.shape[1])
 
