@@ -1,0 +1,36 @@
+"""How long a training step's matrix products alone would take, at the rate of large ones."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.setup import Setup
+from benchmarks.training import sides_of
+
+
+def count_flops(setup: Setup, name: str) -> int:
+    """Of one training step of an editor: every matrix product, forward and backward."""
+    sides = sides_of(setup, name)
+    sides.ours(setup.work.edits)
+    with FlopCounterMode(display=False) as counter:
+        sides.ours(setup.work.edits)
+    return int(counter.get_total_flops())
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int, large: int) -> float:
+    """Flops in a second, of square matrices."""
+    a, b = (torch.randn(large, large, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(repeats + 1):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * large**3 / statistics.median(seconds[1:])
