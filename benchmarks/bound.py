@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.clock import seconds
 from benchmarks.setup import Setup
 from benchmarks.training import sides_of
 
@@ -24,13 +24,5 @@ def count_flops(setup: Setup, name: str) -> int:
 def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int, large: int) -> float:
     """Flops in a second, of square matrices."""
     a, b = (torch.randn(large, large, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(repeats + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        began = time.perf_counter()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return 2 * large**3 / statistics.median(seconds[1:])
+    found = [seconds(lambda: a @ b, device)[1] for _ in range(repeats + 1)]
+    return 2 * large**3 / statistics.median(found[1:])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Found = Mapping[str, Tensor]
 _MB = 2**20
@@ -33,6 +33,8 @@ class Contest:
             None only our rate is measured.
         count, few: items of one timed run of ours, and of the plain one.
         goal: least ratio of the times of one item.
+        widen: a model to compare the results in float64 on, where an optimiser divides by what
+            rounding leaves of small gradients; it is timed as it is.
         notes: more to say about it.
     """
 
@@ -44,12 +46,13 @@ class Contest:
     count: int
     few: int
     goal: float | None = None
+    widen: nn.Module | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Runs of one side: seconds by the clock and of the processor, and memory at its peak."""
+    """Runs of one side: seconds by the clock and of work, and memory at its peak."""
 
     items: int
     wall: list[float]
@@ -63,7 +66,7 @@ class Timing:
 
     @property
     def cpu_each(self) -> float:
-        """Processor seconds of one item, the median run; other processes do not count."""
+        """Seconds of work on one item, the median run; other processes do not count."""
         return statistics.median(self.cpu) / self.items
 
 
@@ -91,9 +94,18 @@ class Outcome:
         return self.plain.cpu_each / self.ours.cpu_each if self.plain else None
 
 
-def settle(contest: Contest, device: torch.device, repeats: int) -> Outcome:
-    """Check a contest's results, which also warms both sides up, then time them in turns."""
-    worst = agree(contest)
+def settle(contest: Contest, device: torch.device, repeats: int, *, check: bool = True) -> Outcome:
+    """Check a contest's results, which also warms both sides up, then time them in turns.
+
+    Args:
+        contest: what to time.
+        device: where it runs.
+        repeats: timed runs of each side.
+        check: compare the results; without it both sides are only warmed up.
+    """
+    worst = agree(contest) if check else None
+    if not check or contest.widen:
+        _warm(contest)
     sides = {"ours": (contest.ours, contest.count)}
     if contest.plain:
         sides["plain"] = (contest.plain, contest.few)
@@ -101,14 +113,10 @@ def settle(contest: Contest, device: torch.device, repeats: int) -> Outcome:
     for _ in range(repeats):
         for side, (run, items) in sides.items():
             runs[side].append(_timed(run, items, device))
-    timings = {
-        side: Timing(sides[side][1], *map(list, zip(*found, strict=True)))  # type: ignore[arg-type]
-        for side, found in runs.items()
-    }
-    timings = {
-        side: Timing(timing.items, timing.wall, timing.cpu, max(timing.peak_mb))  # type: ignore[call-overload]
-        for side, timing in timings.items()
-    }
+    timings = {}
+    for side, found in runs.items():
+        wall, cpu, peak = zip(*found, strict=True)
+        timings[side] = Timing(sides[side][1], list(wall), list(cpu), max(peak))
     return Outcome(
         name=contest.name,
         what=contest.what,
@@ -130,12 +138,32 @@ def agree(contest: Contest) -> float | None:
     if contest.plain is None:
         contest.ours(contest.few)
         return None
-    ours, plain = contest.ours(contest.few), contest.plain(contest.few)
+    with _widened(contest.widen):
+        ours, plain = contest.ours(contest.few), contest.plain(contest.few)
     assert ours.keys() == plain.keys(), f"{contest.name}: {set(ours) ^ set(plain)}"
     worst = {name: _apart(ours[name], plain[name]) for name in ours}
     bad = {name: apart for name, apart in worst.items() if not apart <= TOLERANCE}
     assert not bad, f"{contest.name}: the two sides disagree: {bad}"
     return max(worst.values())
+
+
+@contextmanager
+def _widened(model: nn.Module | None) -> Iterator[None]:
+    """A float32 model in float64, and back to the very same numbers."""
+    if model is None:
+        yield
+        return
+    try:
+        model.double()
+        yield
+    finally:
+        model.float()
+
+
+def _warm(contest: Contest) -> None:
+    contest.ours(contest.few)
+    if contest.plain:
+        contest.plain(contest.few)
 
 
 def _apart(one: Tensor, two: Tensor) -> float:
@@ -149,14 +177,23 @@ def _apart(one: Tensor, two: Tensor) -> float:
 def _timed(
     run: Callable[[int], Found], items: int, device: torch.device
 ) -> tuple[float, float, float]:
-    """Wall seconds, processor seconds, and peak MB above what was held before."""
+    """Wall seconds, seconds of work, and peak MB above what was held before."""
     with peak_memory(device) as peak:
-        _wait(device)
-        wall, cpu = time.perf_counter(), time.process_time()
-        run(items)
-        _wait(device)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return wall, cpu, peak[0]
+        wall, work = seconds(lambda: run(items), device)
+    return wall, work, peak[0]
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds by the clock, and of work: a processor's own for each thread, a GPU's by the clock.
+
+    What other processes do is no part of the latter.
+    """
+    _wait(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    _wait(device)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return wall, wall if device.type == "cuda" else cpu / torch.get_num_threads()
 
 
 def _wait(device: torch.device) -> None:

@@ -16,7 +16,8 @@ from pipeline import metalearn, scoring
 from pipeline.draws import encode
 from pipeline.editors import enn, ft
 from pipeline.models import Face
-from pipeline.patch import Patch, applied, linear_map, weight_OI
+from pipeline.models.face import Encoded
+from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Case
 from pipeline.updates import Factors
 
@@ -81,12 +82,11 @@ class _Singles:
 
 
 def measured(rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor]:
-    """What both sides must agree on."""
-    names = ("nll_new", "nll_true", "pre_nll_new", "pre_nll_true", "kl", "tf_exact")
-    return {
-        name: torch.tensor([float(row[name]) for row in rows])  # type: ignore[arg-type]
-        for name in names
-    }
+    """What both sides must agree on: likelihoods and divergences in nats, and successes."""
+    names = ("nll_new", "nll_true", "pre_nll_new", "pre_nll_true", "kl")
+    nats = [[float(row[name]) for name in names] for row in rows]  # type: ignore[arg-type]
+    hits = [float(row["tf_exact"]) for row in rows]  # type: ignore[arg-type]
+    return {"nats": torch.tensor(nats), "successes": torch.tensor(hits)}
 
 
 def score_one(face: Face, case: Case, weights: Mapping[str, Tensor]) -> list[dict[str, object]]:
@@ -123,34 +123,14 @@ def fine_tuning(setup: Setup) -> list[Contest]:
 
     @torch.no_grad()
     def ours(count: int) -> Found:
-        edits = editor.edit(face, [case.request() for case in cases[:count]])
-        batch = face.encode([(case.prompt, case.target_new) for case in cases[:count]])
-        with applied(face.model, edits.patch):
-            logits_NV = face.logits(batch)
-        losses = [
-            plain.nll(logits_NV[batch.row_N == row], item)
-            for row, item in enumerate(_edits_of(face, cases[:count]))
-        ]
-        return {"losses": torch.stack(losses)}
+        updates = editor.edit(face, [case.request() for case in cases[:count]]).patch.updates
+        return {site: update.dense_ROI() for site, update in updates.items()}
 
     def slow(count: int) -> Found:
-        losses = []
-        for item in _edits_of(face, cases[:count]):
-            weights = {
-                name: w.detach().clone().requires_grad_()
-                for name, w in plain.weights_of(face, sites).items()
-            }
-            optimizer = torch.optim.RMSprop(weights.values(), lr=_RATE)
-            for _ in range(work.ft_steps):
-                logits_NV = plain.logits(face, item, weights)
-                if (logits_NV.argmax(-1).tolist()) == item.labels:
-                    break
-                optimizer.zero_grad(set_to_none=True)
-                plain.nll(logits_NV, item).backward()
-                optimizer.step()
-            with torch.no_grad():
-                losses.append(plain.nll(plain.logits(face, item, weights), item))
-        return {"losses": torch.stack(losses)}
+        rows = [
+            _fine_tuned(face, item, sites, work.ft_steps) for item in _edits_of(face, cases[:count])
+        ]
+        return {site: torch.stack([row[site] for row in rows]) for site in sites}
 
     return [
         Contest(
@@ -161,11 +141,31 @@ def fine_tuning(setup: Setup) -> list[Contest]:
             plain=slow,
             count=work.rows,
             few=work.few_rows,
+            widen=face.model,
         )
     ]
 
 
-def _edits_of(face: Face, cases: Sequence[Case]) -> list[plain.Encoded]:
+def _fine_tuned(face: Face, item: Encoded, sites: Sequence[str], steps: int) -> dict[str, Tensor]:
+    """ΔW of one edit by torch's RMSprop on copies of the edited weights, as O x I."""
+    start = plain.weights_of(face, sites)
+    weights = {name: w.detach().clone().requires_grad_() for name, w in start.items()}
+    optimizer = torch.optim.RMSprop(weights.values(), lr=_RATE)
+    for _ in range(steps):
+        with torch.enable_grad():
+            logits_NV = plain.logits(face, item, weights)
+            if logits_NV.argmax(-1).tolist() == item.labels:
+                break
+            optimizer.zero_grad(set_to_none=True)
+            plain.nll(logits_NV, item).backward()
+        optimizer.step()
+    return {
+        site: plain.laid_out(face, site, weights[name].detach() - start[name].detach())
+        for site, name in zip(sites, start, strict=True)
+    }
+
+
+def _edits_of(face: Face, cases: Sequence[Case]) -> list[Encoded]:
     return face.tokenise([(case.prompt, case.target_new) for case in cases])
 
 
@@ -245,9 +245,7 @@ def _weights(face: Face, patch: Patch, row: int) -> dict[str, Tensor]:
     )
 
 
-def _score_case(
-    face: Face, case: Case, weights: Mapping[str, Tensor]
-) -> list[dict[str, object]]:
+def _score_case(face: Face, case: Case, weights: Mapping[str, Tensor]) -> list[dict[str, object]]:
     """Both targets of all of a case's prompts in one padded batch, with logits everywhere."""
     asked = list(scoring.questions(case, 0, 0))
     pairs = [(a.prompt, target) for a in asked for target in (a.target, a.rival)]

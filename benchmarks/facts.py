@@ -103,6 +103,7 @@ def _values(setup: Setup) -> Contest:
         count=work.facts,
         few=work.few_facts,
         goal=6.0,
+        widen=face.model,
     )
 
 
@@ -130,9 +131,10 @@ def _search(face: Face, wanted: Sought, module: str, config: sought.Config) -> T
         for step in range(config.steps):
             with torch.enable_grad():
                 logits = plain.batch_logits(face, texts, None)
-                now_V = logits[-1][0].float().log_softmax(-1)
+                now_V = plain.wide(logits[-1][0]).log_softmax(-1)
                 essence_V = now_V.detach() if essence_V is None else essence_V
-                losses = [plain.nll(l, t) for l, t in zip(logits[:-1], texts[:-1], strict=True)]
+                pairs = zip(logits[:-1], texts[:-1], strict=True)
+                losses = [plain.nll(text_NV, text) for text_NV, text in pairs]
                 drift = (now_V.exp() * (now_V - essence_V)).sum()
                 assert delta_D is not None
                 assert optimizer is not None
@@ -270,6 +272,7 @@ def _rome(setup: Setup) -> Contest:
         count=work.rome_facts,
         few=work.few_rome_facts,
         goal=6.0,
+        widen=face.model,
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import material, training
+from benchmarks.clock import seconds
 from benchmarks.editing import fact_patch, measured
 from benchmarks.setup import Setup, setup
 from benchmarks.sizes import Size, resized
@@ -69,16 +70,16 @@ def measure(
             made = setup(_varied(size, axis, value), device, dtype, repeats)
             sides = training.sides_of(made, "mend")
             times = _times([sides.ours, sides.plain], made.work.edits, made)
-            for side, seconds in zip(found, times, strict=True):
-                found[side].append(seconds)
+            for side, time in zip(found, times, strict=True):
+                found[side].append(time)
         lines += [
-            Line(f"MEND step, {side}", axis, tuple(values), tuple(seconds))
-            for side, seconds in found.items()
+            Line(f"MEND step, {side}", axis, tuple(values), tuple(taken))
+            for side, taken in found.items()
         ]
     values = CASES[:2] if short else CASES
     made = setup(size, device, dtype, repeats)
-    seconds = [_scored(made, count) for count in values]
-    lines.append(Line("cases scored together", "rows", tuple(values), tuple(seconds)))
+    taken = [_scored(made, count) for count in values]
+    lines.append(Line("cases scored together", "rows", tuple(values), tuple(taken)))
     return lines
 
 
@@ -129,22 +130,15 @@ def _varied(size: Size, axis: str, value: int) -> Size:
     return resized(size, **{axis: value})
 
 
-def _times(
-    runs: Sequence[Callable[[int], object]], count: int, made: Setup
-) -> list[float]:
-    """Processor seconds of each run on a processor, which no other process's work is in."""
-    clock = time.process_time if made.device.type == "cpu" else time.perf_counter
+def _times(runs: Sequence[Callable[[int], object]], count: int, made: Setup) -> list[float]:
+    """Median seconds of work of each run, in turns."""
     found: list[list[float]] = [[] for _ in runs]
     for turn in range(made.repeats + 1):
-        for run, seconds in zip(runs, found, strict=True):
-            began = clock()
-            run(count)
-            if made.device.type == "cuda":
-                torch.cuda.synchronize(made.device)
+        for run, taken in zip(runs, found, strict=True):
+            _, work = seconds(partial(run, count), made.device)
             if turn:
-                seconds.append(clock() - began)
-    threads = torch.get_num_threads() if made.device.type == "cpu" else 1
-    return [statistics.median(seconds) / threads for seconds in found]
+                taken.append(work)
+    return [statistics.median(taken) for taken in found]
 
 
 def _scored(made: Setup, count: int) -> float:

@@ -40,15 +40,20 @@ def logits(face: Face, item: Encoded, weights: Weights | None = None) -> Tensor:
     return whole_logits(face, item, weights)[item.positions]
 
 
+def wide(logits: Tensor) -> Tensor:
+    """At least float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def nll(logits_NV: Tensor, item: Encoded) -> Tensor:
     """Mean negative log-likelihood of a text's target tokens."""
     labels_N = torch.tensor(item.labels, device=logits_NV.device)
-    return F.cross_entropy(logits_NV.float(), labels_N)
+    return F.cross_entropy(wide(logits_NV), labels_N)
 
 
 def kl(before_NV: Tensor, after_NV: Tensor) -> Tensor:
     """Mean KL(before || after) over target tokens."""
-    log_p, log_q = before_NV.float().log_softmax(-1), after_NV.float().log_softmax(-1)
+    log_p, log_q = wide(before_NV).log_softmax(-1), wide(after_NV).log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
 
@@ -154,9 +159,7 @@ def read(
 Edit = Callable[[int], Mapping[str, Tensor]]  # number of an edit -> ΔW (O x I) by site
 
 
-def batch_logits(
-    face: Face, items: Sequence[Encoded], weights: Weights | None
-) -> list[Tensor]:
+def batch_logits(face: Face, items: Sequence[Encoded], weights: Weights | None) -> list[Tensor]:
     """logits_NV of each text, all of them in one padded batch with logits at every position."""
     inputs = {**face.collate(items).inputs, "use_cache": False}
     output: Any = functional_call(face.model, dict(weights or {}), args=(), kwargs=inputs)

@@ -106,7 +106,10 @@ _LARGE = Work(
 SIZES = {
     size.name: size
     for size in (
-        Size(name="tiny", layers=3, width=16, heads=2, inner=64, vocabulary=90, context=64, work=_TINY),
+        Size(
+            name="tiny", layers=3, width=16, heads=2, inner=64, vocabulary=90, context=64,
+            work=_TINY,
+        ),
         Size(
             name="growth", layers=4, width=256, heads=4, inner=1024, vocabulary=2000, context=512,
             work=Work(rank=256, hidden=64),

@@ -25,6 +25,7 @@ from pipeline.models.face import Encoded
 from pipeline.normaliser import Normaliser
 from pipeline.records import Case, Request
 
+_ALPHA = 1e-3  # edits that show in random models
 _SEEN = 1e12  # vectors, as if training had gone on for long
 Delta = Mapping[str, Tensor]  # ΔW as O x I, by site
 
@@ -39,7 +40,7 @@ def make_learner(setup: Setup, name: str) -> Learner:
     work = setup.work
     learner: Learner
     if name == "mend":
-        learner = mend.Mend(setup.face, mend.Config(rank=work.rank), 0)
+        learner = mend.Mend(setup.face, mend.Config(rank=work.rank, alpha=_ALPHA), 0)
         draws = torch.Generator().manual_seed(0)
         for module in learner.modules():
             if isinstance(module, mend.Block):
