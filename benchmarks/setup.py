@@ -35,9 +35,12 @@ class Setup:
         """What results are compared on: this, or a float32 model like it where types are halves."""
         if self.face.model.dtype == torch.float32:
             return self
-        small = SIZES["tiny"]
-        size = replace(small, family=self.size.family, context=max(small.context, 64))
-        return setup(size, self.device, torch.float32, self.repeats)
+        return setup(small(self.size), self.device, torch.float32, self.repeats)
+
+
+def small(size: Size) -> Size:
+    """A tiny model of the same architecture."""
+    return replace(SIZES["tiny"], family=size.family, head_width=8)
 
 
 def setup(size: Size, device: torch.device, dtype: torch.dtype, repeats: int) -> Setup:
