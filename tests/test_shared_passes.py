@@ -8,8 +8,10 @@ import pytest
 import torch
 from conftest import make_face, pairs_for
 from torch import Tensor
+from torch.nn import functional as F
 
-from pipeline.models import Face, forks
+from pipeline import measures
+from pipeline.models import Batch, Face, forks
 from pipeline.models.lower import Lower
 from pipeline.patch import Patch, applied, linear_map, weight_OI
 from pipeline.updates import Factors
@@ -131,3 +133,23 @@ def test_a_row_longer_than_a_sliding_window_is_not_packed() -> None:
     pairs = [("Tom Asker works for", " the"), ("Tom Asker works for", " Lisbon")]
     one, two = face.tokenise(pairs)
     assert forks.collate(face, [one], [two], packed=True).whole.rows == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 2**22])
+def test_the_divergence_and_its_slope_in_parts(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Against torch's own, whose graph keeps every step."""
+    monkeypatch.setattr(measures, "_CHUNK", chunk)
+    draws = torch.Generator().manual_seed(0)
+    before, after = (torch.randn(5, 11, generator=draws, dtype=torch.float64) for _ in range(2))
+    after.requires_grad_(True)
+    row_N = torch.tensor([0, 0, 0, 1, 1])
+    batch = Batch({}, row_N, row_N, row_N, 2)
+    found_B = measures.kl(before, after, batch)
+    each_N = F.kl_div(after.log_softmax(-1), before.softmax(-1), reduction="none").sum(-1)
+    wanted_B = torch.stack([each_N[:3].mean(), each_N[3:].mean()])
+    torch.testing.assert_close(found_B, wanted_B)
+    (slope,) = torch.autograd.grad(found_B[0] + 2 * found_B[1], after)
+    (wanted,) = torch.autograd.grad(wanted_B[0] + 2 * wanted_B[1], after)
+    torch.testing.assert_close(slope, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(measures.kl(before, after, batch), wanted_B)
