@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from benchmarks import bound, editing, facts, growth, hardware, memory, report, training
 from benchmarks.clock import Contest, Outcome, agree, settle, tidy
 from benchmarks.setup import Setup, setup
-from benchmarks.sizes import SIZES, Size
+from benchmarks.sizes import SIZES, Size, Work, resized
 
 Build = Callable[[Setup], list[Contest]]
 CONTESTS: dict[str, Build] = {
@@ -48,7 +49,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--size", choices=sizes, default="gpt2-small", help="shape of the model")
     found.add_argument(
         "--only", nargs="+", choices=[*CONTESTS, *OTHERS], metavar="NAME",
-        help=f"some of: {', '.join([*CONTESTS, *OTHERS])}",
+        help=f"some of: {', '.join([*CONTESTS, *OTHERS])}; the others keep their numbers",
+    )  # fmt: skip
+    found.add_argument(
+        "--named", metavar="TEXT", help="only contests whose names have this in them (mend, z, ...)"
+    )
+    found.add_argument(
+        "--work", nargs="+", default=[], metavar="NAME=COUNT", type=_count,
+        help="other amounts of work, as `facts=16`; names are in benchmarks/sizes.py",
     )  # fmt: skip
     found.add_argument("--device", help="cpu, cuda, cuda:1; the first GPU if there is one")
     found.add_argument(
@@ -63,6 +71,14 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def _count(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    names = [field.name for field in fields(Work) if isinstance(field.default, int)]
+    if name not in names or not count.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of work: {', '.join(names)}")
+    return name, int(count)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for."""
     given = parser().parse_args(arguments)
@@ -70,13 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
     device = torch.device(given.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = getattr(torch, given.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    size = SIZES[given.size]
+    size = resized(SIZES[given.size], **dict(given.work))
     wanted = given.only or [n for n in (*CONTESTS, *OTHERS) if applies(n, size)]
     path = given.out / f"{size.name}-{device.type}"
     about = {**hardware.describe(device), "size": size.name, "dtype": str(dtype)}
-    about["repeats"] = given.repeats
     found = report.Report(path, f"Benchmarks: {size.name} on {about['device']}", about)
-    measure(found, size, device, dtype, given.repeats, wanted)
+    if given.only:
+        found.resume()
+    measure(found, size, device, dtype, given.repeats, wanted, given.named or "")
     print(f"\nWritten to {path}.md and {path}.json")
     return 0
 
@@ -93,17 +110,21 @@ def measure(
     dtype: torch.dtype,
     repeats: int,
     wanted: Sequence[str],
+    named: str = "",
 ) -> None:
-    """Fill in and write a report, part by part."""
+    """Fill in and write a report, part by part; of contests, those whose name contains `named`."""
     for name in (n for n in CONTESTS if n in wanted):
         made = setup(size, device, dtype, repeats)
-        contests = CONTESTS[name](made)
-        checks = contests if made.checked() is made else CONTESTS[name](made.checked())
-        for place in range(len(contests)):
-            found.outcomes.append(_settled(contests, checks, place, made))
-            print(report.aligned(report.table(found.outcomes[-1:])), flush=True)
+        checked, contests = made.checked(), CONTESTS[name](made)
+        checks = contests if checked is made else CONTESTS[name](checked)
+        pairs = [p for p in zip(contests, checks, strict=True) if named in p[0].name]
+        del contests, checks
+        while pairs:  # networks may be large, and go with their contest
+            outcome = _settled(*pairs.pop(0), made)
+            print(report.aligned(report.table([outcome])), flush=True)
+            found.add(outcome)
             found.write()
-        del made, contests, checks
+        del made, checked
         tidy()
     if "bound" in wanted:
         found.bounds = _bounds(found.outcomes, size, device, dtype, repeats)
@@ -115,18 +136,16 @@ def measure(
     if "growth" in wanted:
         base = size if size.name == "tiny" else SIZES["growth"]
         found.lines = growth.measure(base, device, dtype, repeats, short=size.name == "tiny")
-        found.figure = found.path.with_name(f"{found.path.name}-growth.svg")
+        found.figure = report.figure_of(found.path)
         growth.draw(found.lines, found.figure)
         found.write()
 
 
-def _settled(contests: list[Contest], checks: list[Contest], place: int, made: Setup) -> Outcome:
-    """One contest's outcome; its networks are dropped with it, for they may be large."""
-    if checks is not contests:
-        agree(checks[place])
-    outcome = settle(contests[place], made.device, made.repeats, check=checks is contests)
-    contests[place] = checks[place] = None  # type: ignore[call-overload]
-    return outcome
+def _settled(contest: Contest, check: Contest, made: Setup) -> Outcome:
+    """One contest's outcome, with its results compared on what stands in for it or on itself."""
+    if check is not contest:
+        agree(check)
+    return settle(contest, made.device, made.repeats, check=check is contest)
 
 
 def _bounds(

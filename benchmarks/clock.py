@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import statistics
 import sys
@@ -125,7 +126,7 @@ def settle(contest: Contest, device: torch.device, repeats: int, *, check: bool 
         difference=worst,
         ours=timings["ours"],
         plain=timings.get("plain"),
-        notes=contest.notes,
+        notes={**contest.notes, "load": load()},
     )
 
 
@@ -237,6 +238,11 @@ def tidy() -> None:
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def load() -> float | None:
+    """Processes that wanted a core in the last minute."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
 def resident_mb() -> float:

@@ -27,7 +27,7 @@ _RATE = 1e-5
 
 def single_edits(setup: Setup) -> list[Contest]:
     """Edits of MEND, KE and ENN, each scored on its wordings and on 4 bystanders."""
-    return [_single(setup, name) for name in ("mend", "ke", "enn")]
+    return [_single(setup, name) for name in setup.work.learners]
 
 
 def _single(setup: Setup, name: str) -> Contest:

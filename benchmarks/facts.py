@@ -157,13 +157,13 @@ def _search(face: Face, wanted: Sought, module: str, config: sought.Config) -> T
 
 def _update(setup: Setup) -> Contest:
     face, work = setup.face, setup.work
-    requests, layers = _requests(setup, work.facts), work.layers
+    requests, layers = _requests(setup, work.update_facts), work.layers
     moments = make_moments(face, layers)
     config = memit.Config(layers=layers, weight=100.0, steps=1)
     draws = torch.Generator().manual_seed(_SEED)
     last = blocks(face.model)[layers[-1]]
     width = face.model.config.get_text_config().hidden_size
-    aims = (0.1 * torch.randn(work.facts, width, generator=draws)).to(face.device)
+    aims = (0.1 * torch.randn(work.update_facts, width, generator=draws)).to(face.device)
 
     def ours(count: int) -> Found:
         editor = _Given(config, aims[:count])
@@ -186,12 +186,12 @@ def _update(setup: Setup) -> Contest:
 
     return Contest(
         name="memit update",
-        what=f"MEMIT's keys and update, {work.facts} edits, {len(layers)} layers",
+        what=f"MEMIT's keys and update, {work.update_facts} edits, {len(layers)} layers",
         unit="edits",
         ours=ours,
         plain=slow,
-        count=work.facts,
-        few=work.facts,
+        count=work.update_facts,
+        few=work.update_facts,
         goal=4.0,
     )
 
@@ -237,7 +237,8 @@ def _rome(setup: Setup) -> Contest:
     editor = rome.Editor(config)
     editor.take(moments)
     second_II = moments.second_II[site]
-    second_II = second_II + config.ridge * second_II.diagonal().mean() * torch.eye(len(second_II))
+    ridge = config.ridge * second_II.diagonal().mean()
+    second_II = second_II + ridge * torch.eye(len(second_II)).to(second_II)
     inverse_II = torch.linalg.inv(second_II)  # both sides keep what they need of it
 
     def ours(count: int) -> Found:

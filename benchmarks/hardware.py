@@ -11,17 +11,14 @@ import torch
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Device, cores, threads, load and versions."""
-    found: dict[str, Any] = {
+    """Device, cores, threads and versions."""
+    return {
         "device": name(device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    if hasattr(os, "getloadavg"):
-        found["load_average"] = [round(load, 1) for load in os.getloadavg()]
-    return found
 
 
 def name(device: torch.device) -> str:

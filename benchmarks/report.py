@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clock import Outcome
+from benchmarks.clock import Outcome, Timing
 from benchmarks.growth import Line, saturation
 from benchmarks.memory import Peak
 from pipeline.storage import write_aside
 
+_SAME = ("device", "threads", "torch", "dtype", "size")
+_KEPT = ("name", "what", "unit", "goal", "difference", "notes")
 _HEAD = (
     "what",
     "ours, per second",
@@ -22,6 +24,8 @@ _HEAD = (
     "goal",
     "largest difference",
     "peak MB, ours / plain",
+    "runs",
+    "load",
 )
 
 
@@ -44,6 +48,8 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         goal or "–",
         "–" if outcome.difference is None else f"{outcome.difference:.0e}",
         f"{ours.peak_mb:.0f} / " + (f"{plain.peak_mb:.0f}" if plain else "–"),
+        str(len(ours.wall)),
+        str(outcome.notes.get("load", "–")),
     )
 
 
@@ -60,6 +66,11 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
+def figure_of(path: Path) -> Path:
+    """Where the figure of a report lies."""
+    return path.with_name(f"{path.name}-growth.svg")
+
+
 class Report:
     """What was measured so far at one size on one device; written anew after every part."""
 
@@ -70,6 +81,42 @@ class Report:
         self.lines: list[Line] = []
         self.bounds: list[dict[str, Any]] = []
         self.figure: Path | None = None
+
+    def resume(self) -> None:
+        """Take up what an earlier run on the same hardware and software found."""
+        path = self.path.with_suffix(".json")
+        if not path.is_file():
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if any(found.get(name) != self.about.get(name) for name in _SAME):
+            return
+        for contest in found["contests"]:
+            ours, plain = Timing(**contest["ours"]), contest["plain"]
+            self.outcomes.append(
+                Outcome(
+                    **{name: contest[name] for name in _KEPT},
+                    ours=ours,
+                    plain=Timing(**plain) if plain else None,
+                )
+            )
+        self.peaks = [
+            Peak(**{n: v for n, v in peak.items() if n != "budget_mb"}) for peak in found["memory"]
+        ]
+        self.bounds = found["bounds"]
+        self.lines = [
+            Line(line["what"], line["axis"], tuple(line["values"]), tuple(line["seconds"]))
+            for line in found["growth"]
+        ]
+        if self.lines:
+            self.figure = figure_of(self.path)
+
+    def add(self, outcome: Outcome) -> None:
+        """Put a contest in the place of an earlier one, or at the end."""
+        names = [earlier.name for earlier in self.outcomes]
+        if outcome.name in names:
+            self.outcomes[names.index(outcome.name)] = outcome
+        else:
+            self.outcomes.append(outcome)
 
     def write(self) -> None:
         """Both files, each at once."""

@@ -31,11 +31,13 @@ class Work:
     Attributes:
         edits, prompt, target, bystander: a training step: edits of prompt + target tokens, and as
             many bystanders (passages where the model is causal).
+        learners: editors that are trained; ENN, which trains all of a model, not on the largest.
         rank: of MEND's networks.
         hidden: width of KE's networks.
         cases, few_cases: single edits with their scoring.
         rows, few_rows, ft_steps: fine-tuned edits and RMSprop steps.
         facts, few_facts, z_steps: MEMIT edits and steps of the search for their values.
+        update_facts: edits whose keys and update are made together, on both sides.
         rome_facts, few_rome_facts, rome_steps: the same for ROME, whose texts are 21 for each edit.
         fact_prompt, fact_target: tokens of a fact; its subject ends in the middle of the prompt.
         layers: MEMIT's blocks; ROME edits the last of them.
@@ -46,6 +48,7 @@ class Work:
     prompt: int = 20
     target: int = 10
     bystander: int = 60
+    learners: tuple[str, ...] = ("mend", "ke", "enn")
     rank: int = 1920
     hidden: int = 512
     cases: int = 8
@@ -56,9 +59,10 @@ class Work:
     facts: int = 64
     few_facts: int = 2
     z_steps: int = 5
-    rome_facts: int = 16
+    update_facts: int = 64
+    rome_facts: int = 4
     few_rome_facts: int = 1
-    rome_steps: int = 3
+    rome_steps: int = 6
     fact_prompt: int = 10
     fact_target: int = 1
     layers: tuple[int, ...] = (3, 4, 5, 6, 7)
@@ -94,14 +98,23 @@ _TINY = Work(
     ft_steps=3,
     facts=4,
     z_steps=4,
+    update_facts=4,
     rome_facts=3,
+    rome_steps=3,
     fact_prompt=6,
     layers=(0, 1),
     texts=4,
     text=12,
 )
 _LARGE = Work(
-    layers=(3, 4, 5, 6, 7, 8), z_steps=25, rome_steps=20, rows=4, few_rows=1, texts=64, text=512
+    learners=("mend", "ke"),
+    layers=(3, 4, 5, 6, 7, 8),
+    z_steps=25,
+    rome_steps=20,
+    rows=4,
+    few_rows=1,
+    texts=64,
+    text=512,
 )
 SIZES = {
     size.name: size

@@ -32,7 +32,7 @@ Delta = Mapping[str, Tensor]  # ΔW as O x I, by site
 
 def contests(setup: Setup) -> list[Contest]:
     """One for each learned editor."""
-    return [_contest(setup, name) for name in ("mend", "ke", "enn")]
+    return [_contest(setup, name) for name in setup.work.learners]
 
 
 def make_learner(setup: Setup, name: str) -> Learner:

@@ -54,6 +54,9 @@ def test_a_dry_run_writes_a_report(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "tiny-cpu.json").read_text())
     assert [contest["name"] for contest in found["contests"]] == ["ft rows", "moments"]
     assert all(len(contest["ours"]["wall"]) == 1 for contest in found["contests"])
+    assert command.main([*arguments, "--only", "moments", "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / "tiny-cpu.json").read_text())
+    assert again["contests"][0] == found["contests"][0]  # what was not asked for is kept
     text = (tmp_path / "tiny-cpu.md").read_text()
     assert found["device"] in text
     assert "second moments of 2 MLPs" in text
