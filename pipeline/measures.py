@@ -9,8 +9,11 @@ Shape suffixes: N target tokens of all rows, V vocabulary, B rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pipeline.models.face import Batch
@@ -36,11 +39,44 @@ def nll(logits_NV: Tensor, batch: Batch) -> Tensor:
 def kl(before_NV: Tensor, after_NV: Tensor, batch: Batch) -> Tensor:
     """Mean over target tokens of KL(before || after), in nats: the locality loss L_loc.
 
-    MEND appendix C.2; for a classifier this is the exact Bernoulli divergence.
+    MEND appendix C.2; for a classifier this is the exact Bernoulli divergence. Only `after` has a
+    gradient, of the first order.
     """
-    log_p_NV = F.log_softmax(_wide(before_NV), dim=-1)
-    log_q_NV = F.log_softmax(_wide(after_NV), dim=-1)
-    return row_means((log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(-1), batch)
+    loss_N: Tensor = _Divergence.apply(before_NV.detach(), after_NV)  # type: ignore[no-untyped-call]
+    return row_means(loss_N, batch)
+
+
+_CHUNK = 2**22  # logits worked on at once: they stay in the cache, whatever the vocabulary
+
+
+class _Divergence(torch.autograd.Function):
+    """KL(before || after) of each token, differentiable in `after`, once.
+
+    Its slope in the logits is softmax(after) - softmax(before), so that nothing but their
+    difference is kept for the backward pass, where autograd would keep four tensors of this size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, before_NV: Tensor, after_NV: Tensor) -> Tensor:
+        slope_NV = torch.empty_like(after_NV) if after_NV.requires_grad else None
+        size = max(1, _CHUNK // after_NV.shape[1])
+        losses = []
+        for start in range(0, len(after_NV), size):
+            part = slice(start, start + size)
+            log_p_NV = F.log_softmax(_wide(before_NV[part]), dim=-1)
+            log_q_NV = F.log_softmax(_wide(after_NV[part]), dim=-1)
+            p_NV = log_p_NV.exp()
+            losses.append(log_p_NV.sub_(log_q_NV).mul_(p_NV).sum(-1))
+            if slope_NV is not None:
+                slope_NV[part] = log_q_NV.exp_().sub_(p_NV)
+        ctx.save_for_backward(slope_NV)
+        return torch.cat(losses)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_N: Tensor) -> tuple[None, Tensor]:
+        (slope_NV,) = ctx.saved_tensors
+        return None, slope_NV * loss_N[:, None].to(slope_NV.dtype)
 
 
 def token_accuracy(logits_NV: Tensor, batch: Batch) -> Tensor:

@@ -55,12 +55,15 @@ class Request:
     """All that an editor may know of one edit.
 
     `prediction` is what the base model says now; KE conditions on it, ROME looks for `subject`.
+    `relation` is what of the subject the edit is about, where that has a name: two edits of one
+    subject and relation contradict each other in whatever words they come.
     """
 
     prompt: str
     target: str
     subject: str = ""
     prediction: str = ""
+    relation: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,7 @@ class Case:
             target=self.target_new,
             subject=self.subject,
             prediction=self.prediction,
+            relation=self.relation,
         )
 
 

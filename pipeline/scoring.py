@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pipeline import generation, measures
-from pipeline.editing.patch import Intervention, applied
-from pipeline.models import Batch, Face, Written
+from pipeline.editing.patch import Intervention, Patch, applied
+from pipeline.models import Batch, Face, Written, forks
+from pipeline.models.lower import Lower
 from pipeline.records import Case
 
 Row = dict[str, object]
@@ -152,14 +153,19 @@ def _measure(
     edit_B: Tensor,
     original: Face | None,
 ) -> list[Row]:
-    batch = face.encode([(asked[i].prompt, asked[i].target) for i in part])
-    before_NV = face.logits(batch)
-    with applied(face.model, patch, edit_B):
-        after_NV = face.logits(batch)
+    fork = _forks(face, asked, part, patch)
+    batch, rows_B = fork.first, edit_B[fork.row_B]
+    sites = patch.updates if isinstance(patch, Patch) else ()
+    lower = Lower(face.model, sites)
+    with lower.kept():
+        before_NV, before_rival_NV = fork.split(face.logits(fork.whole))
+    with applied(face.model, patch, rows_B), lower.reused():
+        after_NV, after_rival_NV = fork.split(face.logits(fork.whole))
     found: Measure = {"n_tokens": measures.tokens(batch)}
     models = {"": after_NV, "pre_": before_NV}
+    rivals = {"": after_rival_NV, "pre_": before_rival_NV}
     if original is not None:
-        models["orig_"] = original.logits(batch)
+        models["orig_"], rivals["orig_"] = fork.split(original.logits(fork.whole))
     for prefix, logits_NV in models.items():
         broken_B = measures.finite(logits_NV, batch) == 0
         for name, function in _TEACHER_FORCED.items():
@@ -169,15 +175,15 @@ def _measure(
     if original is not None:
         found["orig_kl"] = measures.kl(models["orig_"], after_NV, batch)
         found["orig_argmax_agree"] = measures.agreement(models["orig_"], after_NV, batch)
-    rival = _rivals(face, asked, part, patch, edit_B, original)
     columns = [_list(values) for values in found.values()]
     rows = [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
+    losses = {prefix: iter(_list(measures.nll(rivals[prefix], fork.second))) for prefix in models}
     for place, row in zip(part, rows, strict=True):
         about_new = asked[place].kind in ("edit", "rephrase")
         own, other = ("nll_new", "nll_true") if about_new else ("nll_true", "nll_new")
         for prefix in models:
             row[prefix + own] = row.pop(prefix + "nll")
-            row[prefix + other] = rival.get(place, {}).get(prefix, math.nan)
+            row[prefix + other] = next(losses[prefix]) if asked[place].rival else math.nan
     return rows
 
 
@@ -192,28 +198,16 @@ def _list(values: Tensor) -> list[float]:
     return list(values.tolist())
 
 
-def _rivals(
-    face: Face,
-    asked: Sequence[Asked],
-    part: Sequence[int],
-    patch: Intervention,
-    edit_B: Tensor,
-    original: Face | None,
-) -> dict[int, dict[str, float]]:
-    """Likelihoods of the other target, where there is one."""
-    chosen = [(i, row) for row, i in enumerate(part) if asked[i].rival]
-    if not chosen:
-        return {}
-    batch = face.encode([(asked[i].prompt, asked[i].rival) for i, _ in chosen])
-    found = {"pre_": measures.nll(face.logits(batch), batch).tolist()}
-    if original is not None:
-        found["orig_"] = measures.nll(original.logits(batch), batch).tolist()
-    with applied(face.model, patch, edit_B[[row for _, row in chosen]]):
-        found[""] = measures.nll(face.logits(batch), batch).tolist()
-    return {
-        i: {prefix: losses[row] for prefix, losses in found.items()}
-        for row, (i, _) in enumerate(chosen)
-    }
+def _forks(
+    face: Face, asked: Sequence[Asked], part: Sequence[int], patch: Intervention
+) -> forks.Forks:
+    """Each probe with its target, and with the other target where there is one."""
+    own = face.tokenise([(asked[i].prompt, asked[i].target) for i in part])
+    chosen = [(asked[i].prompt, asked[i].rival) for i in part if asked[i].rival]
+    other = iter(face.tokenise(chosen) if chosen else [])
+    rivals = [next(other) if asked[i].rival else None for i in part]
+    # What looks at more than weights (a memory) is to see each text by itself.
+    return forks.collate(face, own, rivals, packed=isinstance(patch, Patch))
 
 
 def _generate(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,6 +17,9 @@ from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.records import Case, Request
 from pipeline.storage import read_json, write_aside, write_json
+
+if TYPE_CHECKING:
+    from pipeline.editing.moments import Moments
 
 Need = Literal["cases", "moments", "text"]
 
@@ -57,6 +60,13 @@ class Editor(ABC):
         """None when it can edit this model, otherwise the reason why not."""
         del face
         return None
+
+    def take(self, moments: Moments) -> None:
+        """Receive the model's second moments, which an editor that `needs` them edits by.
+
+        Comes before the first edit; `moments.load` has seen to it that they are this model's.
+        """
+        del moments
 
     def adapt(self, face: Face) -> Face:
         """The model that edits are made on and applied to: `face`, unless `fit` trained another.

@@ -29,6 +29,7 @@ from pipeline.editing.patch import Patch, applied, join
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
 from pipeline.models import Face
+from pipeline.models.lower import Lower
 from pipeline.progress import bar
 from pipeline.records import Case
 
@@ -186,12 +187,15 @@ def _learn(
     """One step of Algorithm 1; returns the batch's mean edit and locality losses."""
     learner.train()
     now = learner.adapt(face)
-    now_NV = now.logits(drawn.bystanders)  # without a graph, unless the model is trained too
     # k rows that follow each other see the same edit, made of all k.
     patch = learner.joined(learner.patch(now, drawn.edits), drawn.k)
+    lower = Lower(now.model, patch.updates)
+    with lower.kept():
+        now_NV = now.logits(drawn.bystanders)  # without a graph, unless the model is trained too
     with applied(now.model, patch):
         loss_edit = nll(now.logits(drawn.rephrases), drawn.rephrases).mean()
-        after_NV = now.logits(drawn.bystanders)
+        with lower.reused():
+            after_NV = now.logits(drawn.bystanders)
         loss_loc = kl(now_NV.detach(), after_NV, drawn.bystanders).mean()
         optimizer.zero_grad(set_to_none=True)
         learner.loss(loss_edit, loss_loc, config, drawn, now_NV).backward()
@@ -208,12 +212,15 @@ def validate(face: Face, learner: Learner, frozen: Sequence[Draw], config: Confi
     face = learner.adapt(face)
     losses, successes = [], []
     for drawn in frozen:
-        before_NV = face.logits(drawn.bystanders)
         patch = learner.joined(learner.patch(face, drawn.edits).detach(), drawn.k)
+        lower = Lower(face.model, patch.updates)
+        with lower.kept():
+            before_NV = face.logits(drawn.bystanders)
         with applied(face.model, patch):
             after_NV = face.logits(drawn.rephrases)
             loss_B = config.c_edit * nll(after_NV, drawn.rephrases)
-            loss_B += kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders)
+            with lower.reused():
+                loss_B += kl(before_NV, face.logits(drawn.bystanders), drawn.bystanders)
         losses.append(loss_B)
         successes.append(exact(after_NV, drawn.rephrases))
     return {

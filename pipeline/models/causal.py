@@ -45,9 +45,13 @@ class Causal(Face):
         return Encoded(ids, [i - 1 for i in places], [ids[i] for i in places])
 
     def collate(self, encoded: Sequence[Encoded]) -> Batch:
-        """Right padding; causal attention never looks at it, the mask says so all the same."""
-        ids_BT = pad([item.ids for item in encoded], self.tokenizer.pad_token_id, self.device)
-        mask_BT = pad([[1] * len(item.ids) for item in encoded], 0, self.device)
+        """Right padding; causal attention never looks at it, the mask says so all the same.
+
+        Rows end where their last target token is predicted: nothing looks at that token itself.
+        """
+        ids = [item.ids[: item.positions[-1] + 1] for item in encoded]
+        ids_BT = pad(ids, self.tokenizer.pad_token_id, self.device)
+        mask_BT = pad([[1] * len(row) for row in ids], 0, self.device)
         inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
         return token_batch(inputs, encoded, ids_BT.shape[1])
 
@@ -66,14 +70,19 @@ class Causal(Face):
             for row, length in zip(rows, lengths, strict=True)
         ]
 
-    def sample(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
+    def sample(self, prompts: Sequence[str], new_tokens: int, top_k: int = 0) -> list[str]:
         """Continuations of exactly `new_tokens`, drawn from torch's current random state.
+
+        Args:
+            prompts: texts to go on from.
+            new_tokens: how far.
+            top_k: each token is drawn out of the likeliest so many; 0: out of all.
 
         Raises:
             DataError: a prompt and its continuation are longer than the context.
         """
         rows = self._continue(
-            prompts, new_tokens, do_sample=True, top_k=0, min_new_tokens=new_tokens
+            prompts, new_tokens, do_sample=True, top_k=top_k, min_new_tokens=new_tokens
         )
         return [self._decode(row) for row in rows]
 

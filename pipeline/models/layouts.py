@@ -32,11 +32,13 @@ class Layout:
 
     kind: Kind
     stacks: tuple[Stack, ...]
+    normed: bool = False  # blocks normalise what their MLP writes before they add it
 
 
 _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _QKVO = tuple(f"self_attn.{name}_proj" for name in "qkvo")
 _LLAMA = Layout("causal", (Stack("model.layers", _GATED, _QKVO),))
+_GEMMA2 = Layout("causal", _LLAMA.stacks, normed=True)
 _OPT = Stack(
     "model.decoder.layers",
     ("fc1", "fc2"),
@@ -86,8 +88,8 @@ LAYOUTS: dict[str, Layout] = {
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
     "gemma": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
     "bert": Layout(
         "classifier",
         (
@@ -166,6 +168,32 @@ def sites(model: nn.Module, blocks: int, place: Place = "mlp") -> tuple[str, ...
                     site += "_0"
                 found.append(site)
     return tuple(found)
+
+
+def blocks(model: nn.Module) -> tuple[str, ...]:
+    """Names of all blocks of a model of one stack, in forward order."""
+    config = model.config
+    assert isinstance(config, PretrainedConfig)
+    (stack,) = layout_of(config).stacks
+    count = len(model.get_submodule(stack.blocks))  # type: ignore[arg-type]
+    return tuple(f"{stack.blocks}.{block}" for block in range(count))
+
+
+def downs(model: nn.Module) -> tuple[str, ...]:
+    """In every block, the map by which the MLP writes: its input is what ROME calls a key."""
+    config = model.config
+    assert isinstance(config, PretrainedConfig)
+    (stack,) = layout_of(config).stacks
+    return tuple(f"{block}.{stack.mlp[-1]}" for block in blocks(model))
+
+
+def writes_normed(config: PretrainedConfig) -> bool:
+    """Whether what an MLP writes is normalised before, or as, it is added to the stream.
+
+    So it is in Gemma 2 and 3, and in OPT-350m, which normalises after each half block.
+    """
+    after = config.model_type == "opt" and not config.do_layer_norm_before
+    return layout_of(config).normed or after
 
 
 def default_blocks(config: PretrainedConfig) -> int:

@@ -1,0 +1,124 @@
+"""Peak memory of MEND training above the frozen model, against its budget.
+
+In a process of its own on a processor, whose resident memory else holds what came before.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.clock import peak_memory
+from benchmarks.setup import Setup, setup
+from benchmarks.sizes import Size
+from benchmarks.training import drawn, make_learner
+from pipeline.editing import metalearn
+from pipeline.editing.metalearn import Learner, _learn
+from pipeline.models import Face
+from pipeline.models.layouts import layout_of
+
+_MB = 2**20
+_STEPS = 3
+_STATE = 4  # parameters, gradients, and Adam's two moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """MB above the frozen model, and what the budget is made of."""
+
+    name: str
+    peak_mb: float
+    parameters_mb: float  # the editor's, once
+    activations_mb: float  # saved for backward inside the edited blocks
+
+    @property
+    def budget_mb(self) -> float:
+        """1.5 times parameters, gradients and Adam's state, and the edited blocks' activations."""
+        return 1.5 * _STATE * self.parameters_mb + self.activations_mb
+
+
+def measure(size: Size, device: torch.device, dtype: torch.dtype, names: list[str]) -> list[Peak]:
+    """The peak of a few training steps of each editor."""
+    found = []
+    for name in names:
+        arguments = (size, str(device), str(dtype).removeprefix("torch."), name)
+        if device.type == "cpu":
+            context = multiprocessing.get_context("spawn")
+            with context.Pool(1) as pool:
+                values = pool.apply(_in_process, (*arguments, torch.get_num_threads()))
+        else:
+            values = _in_process(*arguments, torch.get_num_threads())
+        found.append(Peak(**values))
+    return found
+
+
+def _in_process(size: Size, device: str, dtype: str, name: str, threads: int) -> dict[str, object]:
+    torch.set_num_threads(threads)
+    where = torch.device(device)
+    return asdict(_peak(setup(size, where, getattr(torch, dtype), 1), name))
+
+
+def _peak(made: Setup, name: str) -> Peak:
+    config = metalearn.Config(batch=made.work.edits)
+    cases = made.drawn_cases(made.work.edits)
+    with peak_memory(made.device) as peak:
+        learner = make_learner(made, name)
+        optimizer = torch.optim.Adam(learner.groups(config), fused=True)
+        for _ in range(_STEPS):
+            _learn(made.face, learner, optimizer, drawn(made.face, cases), config)
+    parameters = sum(p.numel() * p.element_size() for p in learner.parameters())
+    with _saved_in_edited_blocks(learner.adapt(made.face), _sites(learner)) as saved:
+        _learn(made.face, learner, optimizer, drawn(made.face, cases), config)
+    return Peak(
+        name=name,
+        peak_mb=peak[0],
+        parameters_mb=parameters / _MB,
+        activations_mb=sum(saved.values()) / _MB,
+    )
+
+
+def _sites(learner: Learner) -> tuple[str, ...]:
+    sites = learner.sites
+    assert isinstance(sites, tuple)
+    return sites
+
+
+@contextmanager
+def _saved_in_edited_blocks(face: Face, sites: tuple[str, ...]) -> Iterator[dict[int, int]]:
+    """Bytes by storage of what autograd keeps from within the blocks that hold a site."""
+    names = set()
+    for stack in layout_of(face.model.config).stacks:
+        for site in sites:
+            if site.startswith(f"{stack.blocks}."):
+                number = site.removeprefix(f"{stack.blocks}.").split(".")[0]
+                names.add(f"{stack.blocks}.{number}")
+    weights = {p.untyped_storage().data_ptr() for p in face.model.parameters()}
+    saved: dict[int, int] = {}
+    kept: list[Tensor] = []  # so that no storage is counted under another's address
+    depth = [0]
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if depth[0] and storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+            kept.append(tensor.detach())
+        return tensor
+
+    def enter(_module: nn.Module, _inputs: object) -> None:
+        depth[0] += 1
+
+    def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+        depth[0] -= 1
+
+    with ExitStack() as stack:
+        for name in names:
+            block = face.model.get_submodule(name)
+            stack.callback(block.register_forward_pre_hook(enter).remove)
+            stack.callback(block.register_forward_hook(leave).remove)
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
+        yield saved
