@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import editor as editing
 from pipeline import editors, models
 from pipeline.config import Params, build, pick, project_root
+from pipeline.editing import editor as editing
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder, write_json
 from pipeline.tables import write_frame

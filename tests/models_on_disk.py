@@ -10,7 +10,7 @@ from test_editors import SMALL
 
 from pipeline import editors, train_base
 from pipeline.editable import Editable, fitting
-from pipeline.editor import Material
+from pipeline.editing.editor import Material
 from pipeline.models import Face
 from pipeline.storage import hash_folder
 

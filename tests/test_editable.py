@@ -16,12 +16,12 @@ from pipeline.editable import Correction, Editable, Guard, GuardError, Journal, 
 from pipeline.editable.adapter import compress
 from pipeline.editable.guard import entropy
 from pipeline.editable.stack import Stack, together
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Dense, Factors
 from pipeline.errors import DataError, EditorError, ModelError, SettingsError
-from pipeline.gradients import token_gradients
 from pipeline.models import Face
-from pipeline.patch import Patch
 from pipeline.records import Probe
-from pipeline.updates import Dense, Factors
 
 QUIET = Guard(action="off")
 PROBES = (Probe("The harbour", " was built"),)

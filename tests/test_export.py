@@ -14,13 +14,13 @@ from conftest import make_face, pairs_for
 from models_on_disk import FT, corrections_for, fitted, model_folder
 
 from pipeline import editors, models
-from pipeline.descent import FineTuner
 from pipeline.editable import Editable, Guard, beside
 from pipeline.editable import export as exporting
+from pipeline.editing.descent import FineTuner
+from pipeline.editing.patch import Patch, applied
+from pipeline.editing.patch_file import load_patch
+from pipeline.editing.updates import Factors
 from pipeline.errors import EditorError, StorageError
-from pipeline.patch import Patch, applied
-from pipeline.patch_file import load_patch
-from pipeline.updates import Factors
 
 # peft 0.21 asks transformers 5.23 by a name that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -32,8 +32,8 @@ import json, sys, torch
 from pathlib import Path
 from peft import PeftModel
 from pipeline import models
-from pipeline.patch import applied
-from pipeline.patch_file import load_patch
+from pipeline.editing.patch import applied
+from pipeline.editing.patch_file import load_patch
 torch.set_num_threads(1)
 found = {}
 for job in json.loads(sys.argv[1]):

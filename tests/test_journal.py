@@ -20,10 +20,10 @@ from pipeline.editable import Editable, Guard, Journal, JournalError, beside
 from pipeline.editable import export as exporting
 from pipeline.editable.adapter import read
 from pipeline.editable.stored import load_edit, save_edit
+from pipeline.editing.patch import Patch
+from pipeline.editing.patch_file import load_patch
+from pipeline.editing.updates import Factors
 from pipeline.errors import DataError, StorageError
-from pipeline.patch import Patch
-from pipeline.patch_file import load_patch
-from pipeline.updates import Factors
 
 QUIET = Guard(action="off")
 MOMENTS = 50
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_journal_and_the_model_as_they_were(
     pair = corrections_for(one.face)[2]
     with monkeypatch.context() as patched:
         if where == "save":
-            patched.setattr("pipeline.patch_file.save_file", full)
+            patched.setattr("pipeline.editing.patch_file.save_file", full)
         else:
             patched.setattr(Path, where, _only_parts(getattr(Path, where)))
         with pytest.raises(StorageError, match=r"No space left.*Free disk space"):

@@ -7,8 +7,9 @@
     model.ask("The capital of Verlania is")
     model.undo(1)
 
-The base weights are never written: edits are patches in forward hooks (`pipeline.patch`), so taking
-one off is exact, in any order. What was done lies in a journal, on disk if a folder is given.
+The base weights are never written: edits are patches in forward hooks (`pipeline.editing.patch`),
+so taking one off is exact, in any order. What was done lies in a journal, on disk if a folder is
+given.
 
 The names below are loaded when they are asked for: a journal can be read without torch.
 """

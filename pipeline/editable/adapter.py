@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.editing.patch import Patch, linear_map
+from pipeline.editing.updates import Factors, Update
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import Patch, linear_map
 from pipeline.storage import write_json
-from pipeline.updates import Factors, Update
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from pipeline import editor as editing
 from pipeline import editors
 from pipeline.config import RECORD, build, read_params
-from pipeline.descent import FineTuner
 from pipeline.editable.corrections import Correction
-from pipeline.editor import Editor, Material
+from pipeline.editing import editor as editing
+from pipeline.editing.descent import FineTuner
+from pipeline.editing.editor import Editor, Material
 from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.models.layouts import default_blocks, layout_of

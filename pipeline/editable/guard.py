@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from pipeline import measures
 from pipeline.editable.asking import answers
 from pipeline.editable.probes import OPENINGS, readable, targets
+from pipeline.editing.patch import linear_map, weight_OI
+from pipeline.editing.updates import Factors, Update
 from pipeline.models import Batch, Face
-from pipeline.patch import linear_map, weight_OI
 from pipeline.records import Probe
-from pipeline.updates import Factors, Update
 
 _TOKENS = 20  # of a free text
 _TEXTS = 8  # free texts

@@ -13,9 +13,9 @@ from pipeline.editable.journal import Journal, Record
 from pipeline.editable.stack import moved, one_row
 from pipeline.editable.state import State, now, versions
 from pipeline.editable.work import Answer, Edit
-from pipeline.editor import Edits
+from pipeline.editing.editor import Edits
+from pipeline.editing.patch import Intervention
 from pipeline.models import Face
-from pipeline.patch import Intervention
 from pipeline.progress import bar
 
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from pipeline.editing.memory import Memory
+from pipeline.editing.patch import Intervention, Patch, applied, join
+from pipeline.editing.updates import Dense, Factors, Update
 from pipeline.errors import EditorError
-from pipeline.memory import Memory
-from pipeline.patch import Intervention, Patch, applied, join
-from pipeline.updates import Dense, Factors, Update
 
 
 class Stack:

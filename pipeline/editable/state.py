@@ -16,9 +16,9 @@ from pipeline.editable.failures import JournalError
 from pipeline.editable.journal import Journal, Record, in_force, not_in_force
 from pipeline.editable.stack import Stack, moved
 from pipeline.editable.stored import load_edit, save_edit
+from pipeline.editing.patch import Intervention
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import Intervention
 
 Adapt = Callable[[Record], Face]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from pipeline.editing.memory import Memory
+from pipeline.editing.patch import Intervention
+from pipeline.editing.patch_file import load_patch, save_patch
 from pipeline.errors import DataError
-from pipeline.memory import Memory
-from pipeline.patch import Intervention
-from pipeline.patch_file import load_patch, save_patch
 from pipeline.storage import write_aside
 
 _MEMORY = "errata-memory-1"

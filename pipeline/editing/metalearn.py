@@ -22,13 +22,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline import checkpoints, groups
-from pipeline.draws import Draw, EditBatch, draw
-from pipeline.editor import Material
+from pipeline.editing import checkpoints, groups
+from pipeline.editing.draws import Draw, EditBatch, draw
+from pipeline.editing.editor import Material
+from pipeline.editing.patch import Patch, applied, join
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
 from pipeline.models import Face
-from pipeline.patch import Patch, applied, join
 from pipeline.progress import bar
 from pipeline.records import Case
 
