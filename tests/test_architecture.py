@@ -37,8 +37,6 @@ LAYERS = (
     "tracing",
     "train_base labels audit scoring",
     "protocols",
-    "editable",
-    "serving",
     # Tables to numbers, without torch.
     "bootstrap metrics_text",
     "percase",
@@ -48,6 +46,8 @@ LAYERS = (
     "lanes",
     "reporting tracking",
     "readme settings",
+    "editable",
+    "serving",
     "commands",
     "cli",
     "__main__",
