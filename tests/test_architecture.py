@@ -40,8 +40,6 @@ LAYERS = (
     "tracing",
     "train_base labels audit scoring",
     "protocols",
-    "editable",
-    "serving",
     # Tables to numbers, without torch.
     "bootstrap metrics_text",
     "percase",
@@ -51,6 +49,8 @@ LAYERS = (
     "lanes",
     "reporting tracking",
     "readme settings",
+    "editable",
+    "serving",
     "commands",
     "cli",
     "__main__",

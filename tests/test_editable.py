@@ -14,7 +14,6 @@ from models_on_disk import FT, corrections_for, fitted, model_folder
 import pipeline
 from pipeline.editable import Correction, Editable, Guard, GuardError, Journal, JournalError, beside
 from pipeline.editable.adapter import compress
-from pipeline.editable.guard import entropy
 from pipeline.editable.stack import Stack, together
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch
@@ -331,12 +330,6 @@ def test_growth_is_the_norm_of_what_is_added() -> None:
     weight = face.model.get_submodule(site).weight
     expected = factors.dense_ROI().norm() / weight.norm()
     assert one.health().growth == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_entropy_by_hand() -> None:
-    """a b a b a: pairs ab ba ab ba, 1 bit; triples aba bab aba, log2(3) - 2/3 bits."""
-    expected = (2 / 3 * 1.0 + 4 / 3 * (torch.log2(torch.tensor(3.0)).item() - 2 / 3)) / 2
-    assert entropy([["a", "b", "a", "b", "a"], ["short"]]) == pytest.approx(expected)
 
 
 # ---------------------------------------------------------------------- adapters, opening, package

@@ -76,11 +76,12 @@ def test_killed_at_any_moment_it_holds_each_finished_edit_and_no_half_one(tmp_pa
             finally:
                 os._exit(1)
         os.close(told)
-        assert os.read(heard, 1) == b"s"
-        time.sleep(draw.uniform(0.0, 0.12))
+        finished = len(os.read(heard, 1)) - 1
+        for _ in range(draw.randrange(6)):
+            finished += len(os.read(heard, 1))
+        time.sleep(draw.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        finished = 0
         while chunk := os.read(heard, 4096):
             finished += len(chunk)
         os.close(heard)
@@ -92,9 +93,9 @@ def test_killed_at_any_moment_it_holds_each_finished_edit_and_no_half_one(tmp_pa
         journal.append({"kind": "edit"}, lambda path: save_edit(patch, path))
         assert [r["number"] for r in journal.records()] == list(range(1, found + 2))
         assert not list((folder / "journal").glob(".*.part"))
-    assert records > 10  # the moments lay where work was done
-    assert exports > 10
-    assert leftovers > 10
+    assert records > MOMENTS  # the moments lay where work was done
+    assert exports > MOMENTS
+    assert leftovers
 
 
 def look(folder: Path) -> tuple[int, int, int]:

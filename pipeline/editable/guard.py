@@ -12,10 +12,8 @@ Shape suffixes: N target tokens of all probes, V vocabulary, B probes.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -26,6 +24,7 @@ from pipeline.editable.asking import answers
 from pipeline.editable.probes import OPENINGS, readable, targets
 from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.editing.updates import Factors, Update
+from pipeline.metrics_text import entropy
 from pipeline.models import Batch, Face
 from pipeline.records import Probe
 
@@ -124,7 +123,8 @@ class Watch:
         room = min(_TOKENS, face.context - taken - 2)
         if room < 4:
             return math.nan
-        return entropy([text.split() for text in answers(face, self.openings, room)])
+        texts = answers(face, self.openings, room)
+        return sum(map(entropy, texts)) / len(texts)
 
     def _compare(self, after: _Seen, growth: float) -> Health:
         nan, batch, before = math.nan, self.batch, self.before
@@ -145,29 +145,6 @@ class Watch:
             entropy_before=before.entropy,
             entropy=after.entropy,
         )
-
-
-def entropy(texts: Sequence[Sequence[str]]) -> float:
-    """Mean over texts of the entropy of two- and three-word sequences, weighted 2:4 (bits).
-
-    The "generation entropy" of ROME's and MEMIT's evaluation code. Texts too short to have a
-    three-word sequence do not count; NaN if none is left.
-    """
-    weights = {2: 2 / 3, 3: 4 / 3}
-    means = []
-    for words in texts:
-        if len(words) >= 3:
-            parts = [weight * _bits(words, n) for n, weight in weights.items()]
-            means.append(sum(parts) / len(parts))
-    return sum(means) / len(means) if means else math.nan
-
-
-def _bits(words: Sequence[str], n: int) -> float:
-    grams = (
-        list(pairwise(words)) if n == 2 else list(zip(words, words[1:], words[2:], strict=False))
-    )
-    total = len(grams)
-    return -sum(c / total * math.log2(c / total) for c in Counter(grams).values())
 
 
 def _perplexity(logits_NV: Tensor, batch: Batch) -> float:
