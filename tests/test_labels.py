@@ -60,3 +60,10 @@ def test_other_cases_are_labelled_as_without_corrections(bench: str) -> None:
     alone, fewer = label(bench, architecture, plain)
     assert [case for case in found if case.split == "train"] == alone
     assert notes["cases_without_target"] == fewer["cases_without_target"]
+
+
+def test_a_language_model_keeps_the_targets_of_the_source() -> None:
+    cases = make_cases(make_face("gpt2"), 4)
+    found, _ = label("zsre", "gpt2", cases)
+    assert [case.target_new for case in found] == [case.target_new for case in cases]
+    assert all(case.prediction for case in found)

@@ -141,6 +141,24 @@ def test_scores_of_other_benchmarks_are_left_out() -> None:
     assert "ES" not in metrics.summarise(pd.DataFrame(rows), TIMES)
 
 
+def test_zsre_of_language_models_is_scored_by_shares_of_tokens() -> None:
+    """Efficacy 3/4, paraphrase 1/2, specificity 1/4: the harmonic mean is 3 / (4/3 + 2 + 4)."""
+    rows = []
+    for case, shift in (("a", 0.25), ("b", -0.25)):
+        kinds = (("edit", 0.75), ("rephrase", 0.5), ("unrelated", 0.25))
+        for kind, share in kinds:
+            rows.append(row(case, kind, tf_token_acc=share + shift, pre_tf_token_acc=0.0))
+        agree = {"argmax_agree": 0.5 + shift, "tf_exact": 0.0, "pre_tf_exact": 0.0}
+        rows.append(row(case, "unrelated", index=1, **agree))
+        rows.append(row(case, "edit", index=1, gen_exact=0.5 + 2 * shift, pre_gen_exact=0.0))
+    found = metrics.summarise(pd.DataFrame(rows), TIMES)
+    names = ("edit", "rephrase", "unrelated")
+    assert [found[f"token_accuracy_{n}"]["value"] for n in names] == [0.75, 0.5, 0.25]
+    assert found["token_accuracy_score"]["value"] == pytest.approx(3 / (4 / 3 + 2 + 4))
+    assert found["agreement_unrelated"]["value"] == 0.5
+    assert found["generation_success_edit"]["value"] == 0.5
+
+
 def test_averages_of_the_mend_reference() -> None:
     golden = json.loads((GOLDEN / "mend_metrics.json").read_text())
     rows: list[dict[str, Any]] = []

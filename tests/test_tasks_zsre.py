@@ -216,3 +216,19 @@ def test_localities_that_a_source_lacks_are_refused(world: World, tmp_path: Path
         sample(world, "zsre", locality="composed", composed=False)
     with pytest.raises(SettingsError, match="zsre or nq with the published files"):
         local(tmp_path, "zsre", locality="composed")
+
+
+def test_answers_of_language_models_begin_with_a_space(world: World) -> None:
+    plain = sample(world, "zsre", targets="source")
+    spaced = sample(world, "zsre", targets="source", spaced=True)
+    for one, other in zip(plain.examples, spaced.examples, strict=True):
+        assert (one.prompt, f" {one.target}") == (other.prompt, other.target)
+    for one, other in zip(plain.cases, spaced.cases, strict=True):
+        assert other.target_new == f" {one.target_new}"
+        assert other.target_true == f" {one.target_true}"
+        assert [p.target for p in other.unrelated] == [f" {p.target}" for p in one.unrelated]
+        assert [p.target for p in other.implied] == [f" {p.target}" for p in one.implied]
+        assert zsre.complete(world, other, 0).implied == other.implied
+    assert any(case.implied for case in spaced.cases)
+    with pytest.raises(SettingsError, match="targets of zsre to be source"):
+        zsre.Config(spaced=True)

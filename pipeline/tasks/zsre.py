@@ -1,4 +1,4 @@
-"""zsRE: questions and answers about subjects, for encoder-decoder models.
+"""zsRE: questions and answers about subjects, for encoder-decoder and for language models.
 
 A case asks a taught question. Its new answer comes from the base model's lower beams (the label
 stage), or from the source where `targets` says so.
@@ -50,6 +50,8 @@ class Config:
             facts together say, which no case edits (sample only).
         nq_taught: how many of the Natural Questions the base model is taught then: an answer
             that it does not give cannot be damaged.
+        spaced: whether answers begin with a space, as a language model's text needs; an
+            encoder-decoder writes them without.
     """
 
     facts: int = 1500
@@ -65,9 +67,16 @@ class Config:
     neighbours: int = 2
     hard_neighbours: int = 2
     unrelated: int = 4
+    spaced: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self)
+        if self.spaced and self.targets != "source":
+            raise SettingsError(
+                expected="targets of zsre to be source where answers are spaced",
+                found=self.targets,
+                remedy="A language model has no lower beams: set benches.zsre.data.targets.",
+            )
 
 
 def prepare(source: Source, config: Config, seed: int) -> Prepared:
@@ -79,10 +88,35 @@ def prepare(source: Source, config: Config, seed: int) -> Prepared:
     """
     if isinstance(source, Folder):
         _check_locality(config, ("zsre", "nq"), "the published files")
-        return _from_files(source, config, seed)
-    taught = ("composed",) if config.composed else ()
-    _check_locality(config, ("zsre", *taught), f"the sample world, composed: {config.composed}")
-    return _from_world(source, config, seed)
+        prepared = _from_files(source, config, seed)
+    else:
+        taught = ("composed",) if config.composed else ()
+        _check_locality(config, ("zsre", *taught), f"the sample world, composed: {config.composed}")
+        prepared = _from_world(source, config, seed)
+    return _spaced(prepared) if config.spaced else prepared
+
+
+def _spaced(prepared: Prepared) -> Prepared:
+    """The same with a space before every answer."""
+
+    def space(probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        return tuple(Probe(probe.prompt, f" {probe.target}") for probe in probes)
+
+    examples = tuple(replace(e, target=f" {e.target}") for e in prepared.examples)
+    cases = tuple(
+        replace(
+            case,
+            target_new=case.target_new and f" {case.target_new}",
+            target_true=f" {case.target_true}",
+            answers=tuple(f" {answer}" for answer in case.answers),
+            neighbours=space(case.neighbours),
+            hard_neighbours=space(case.hard_neighbours),
+            unrelated=space(case.unrelated),
+            implied=space(case.implied),
+        )
+        for case in prepared.cases
+    )
+    return replace(prepared, examples=examples, cases=cases)
 
 
 def _check_locality(config: Config, possible: tuple[str, ...], source: str) -> None:
@@ -99,9 +133,12 @@ def complete(source: Source, case: Case, seed: int) -> Case:
     """Add what a case's new answer implies, once the answer is known (sample world only)."""
     if not isinstance(source, World) or not case.target_new:
         return case
-    facts = source.implied(case.subject, case.relation, case.target_new)
+    answer = case.target_new.lstrip()
+    space = case.target_new[: -len(answer)]
+    facts = source.implied(case.subject, case.relation, answer)
     rng = stream(seed, "zsre/implied", case.id)
-    return replace(case, implied=tuple(rng.choice(_questions(source, fact)) for fact in facts[:1]))
+    probes = (rng.choice(_questions(source, fact)) for fact in facts[:1])
+    return replace(case, implied=tuple(Probe(p.prompt, space + p.target) for p in probes))
 
 
 def _questions(world: World, fact: Fact) -> tuple[Probe, ...]:
