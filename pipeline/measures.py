@@ -73,7 +73,7 @@ class _Divergence(torch.autograd.Function):
         return torch.cat(losses)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, loss_N: Tensor) -> tuple[None, Tensor]:
         (slope_NV,) = ctx.saved_tensors
         return None, slope_NV * loss_N[:, None].to(slope_NV.dtype)
