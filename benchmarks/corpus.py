@@ -15,8 +15,8 @@ from benchmarks import material
 from benchmarks.clock import Contest, Found
 from benchmarks.setup import Setup
 from pipeline import summing
+from pipeline.editing.patch import linear_map
 from pipeline.models.layouts import downs
-from pipeline.patch import linear_map
 
 
 def moments(setup: Setup) -> list[Contest]:

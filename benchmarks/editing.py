@@ -12,15 +12,16 @@ from benchmarks import material, plain
 from benchmarks.clock import Contest, Found
 from benchmarks.setup import Setup
 from benchmarks.training import PATCHES, Item, make_learner
-from pipeline import metalearn, scoring
-from pipeline.draws import encode
+from pipeline import scoring
+from pipeline.editing import metalearn
+from pipeline.editing.draws import encode
+from pipeline.editing.patch import Patch, linear_map, weight_OI, weights_of
+from pipeline.editing.updates import Factors
 from pipeline.editors import enn, ft
 from pipeline.models import Face
 from pipeline.models.face import Encoded
 from pipeline.models.layouts import downs
-from pipeline.patch import Patch, linear_map, weight_OI, weights_of
 from pipeline.records import Case
-from pipeline.updates import Factors
 
 _SCORING = scoring.Config(generate=False)
 _RATE = 1e-5

@@ -19,12 +19,12 @@ from benchmarks import material, plain
 from benchmarks.clock import Contest, Found
 from benchmarks.setup import Setup
 from pipeline import locate, sought, targets
+from pipeline.editing.patch import linear_map, weight_OI, weights_of
 from pipeline.editors import memit, rome
 from pipeline.locate import Spot
 from pipeline.models import Face
 from pipeline.models.layouts import blocks, downs
 from pipeline.moments import Moments
-from pipeline.patch import linear_map, weight_OI, weights_of
 from pipeline.records import Request
 from pipeline.sought import Sought, Where
 

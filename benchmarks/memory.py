@@ -18,8 +18,8 @@ from benchmarks.clock import peak_memory
 from benchmarks.setup import Setup, setup
 from benchmarks.sizes import Size
 from benchmarks.training import drawn, make_learner
-from pipeline import metalearn
-from pipeline.metalearn import Learner, _learn
+from pipeline.editing import metalearn
+from pipeline.editing.metalearn import Learner, _learn
 from pipeline.models import Face
 from pipeline.models.layouts import layout_of
 

@@ -20,9 +20,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.editing.patch import linear_map
 from pipeline.models import Face
 from pipeline.models.face import Encoded
-from pipeline.patch import linear_map
 
 Weights = Mapping[str, Tensor]
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from benchmarks import plain
 from benchmarks.clock import Contest, Found
 from benchmarks.setup import Setup
-from pipeline import metalearn
-from pipeline.draws import Draw, draw
+from pipeline.editing import metalearn
+from pipeline.editing.draws import Draw, draw
+from pipeline.editing.metalearn import Learner, _learn
+from pipeline.editing.normaliser import Normaliser
 from pipeline.editors import enn, ke, mend
-from pipeline.metalearn import Learner, _learn
 from pipeline.models import Face
 from pipeline.models.face import Encoded
-from pipeline.normaliser import Normaliser
 from pipeline.records import Case, Request
 
 _ALPHA = 1e-3  # edits that show in random models

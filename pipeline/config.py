@@ -55,6 +55,8 @@ class Root:
     overrides: dict[str, Any]
     traits: dict[str, Any]
     evaluate: dict[str, Any]
+    tracing: dict[str, Any]
+    traces: dict[str, Any]
     source: str
     runs: dict[str, Any]
     settings: dict[str, Any]

@@ -21,10 +21,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pipeline.editing.patch import Intervention, applied, linear_map
 from pipeline.errors import DataError, ModelError
 from pipeline.models.causal import Causal
 from pipeline.models.face import Encoded, Face, pad
-from pipeline.patch import Intervention, applied, linear_map
 from pipeline.records import Request
 
 Kind = Literal["free", "opened", "none"]

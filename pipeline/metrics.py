@@ -88,6 +88,12 @@ _CF_SCORES = {
     "NS": _mean("true_wins", "neighbour"),
 }
 
+_FRACTIONS = {  # zsRE as the ROME and MEMIT papers score language models: tokens, not whole targets
+    "token_accuracy_edit": _mean("tf_token_acc", "edit"),
+    "token_accuracy_rephrase": _mean("tf_token_acc", "rephrase"),
+    "token_accuracy_unrelated": _mean("tf_token_acc", "unrelated"),
+}
+
 METRICS: Mapping[str, Metric] = {
     "edit_success_rephrase": _mean("tf_exact", "rephrase", first=True),
     "edit_success_eq1": _mean("tf_exact", "edit", "rephrase"),
@@ -97,9 +103,11 @@ METRICS: Mapping[str, Metric] = {
     "generation_success_rephrase": _mean("gen_exact", "rephrase"),
     "generation_contains_edit": _mean("gen_contains", "edit"),
     "generation_contains_rephrase": _mean("gen_contains", "rephrase"),
-    "token_accuracy_edit": _mean("tf_token_acc", "edit"),
-    "token_accuracy_rephrase": _mean("tf_token_acc", "rephrase"),
-    "token_accuracy_unrelated": _mean("tf_token_acc", "unrelated"),
+    **_FRACTIONS,
+    "token_accuracy_score": Metric(
+        columns=tuple(column for part in _FRACTIONS.values() for column in part.columns),
+        combine=_harmonic,
+    ),
     "implied_success": _mean("tf_exact", "implied"),
     "accuracy_unrelated": _mean("tf_exact", "unrelated"),
     "accuracy_neighbour": _mean("tf_exact", "neighbour"),
@@ -126,6 +134,8 @@ METRICS: Mapping[str, Metric] = {
         combine=_harmonic,
         benches=("counterfact",),
     ),
+    "GE": _mean("gen_entropy", "generation"),
+    "RS": _mean("gen_reference", "generation"),
 }
 
 

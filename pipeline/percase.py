@@ -23,6 +23,8 @@ WORST = {
     "tf_token_acc": 0.0,
     "gen_exact": 0.0,
     "gen_contains": 0.0,
+    "gen_entropy": 0.0,
+    "gen_reference": 0.0,
     "argmax_agree": 0.0,
     "new_wins": 0.0,  # the new target is likelier than the true one; a tie fails
     "true_wins": 0.0,

@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import groups, scoring
-from pipeline.editor import Editor, Edits
+from pipeline import scoring
+from pipeline.editing import groups
+from pipeline.editing.editor import Editor, Edits
 from pipeline.models import Face
 from pipeline.progress import bar
 from pipeline.records import Case

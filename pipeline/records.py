@@ -123,12 +123,14 @@ class Case:
 class Prepared:
     """What a benchmark makes of its raw source.
 
+    `known` are facts that the base model is taught and no editor is scored on: for causal tracing.
     `card` counts what was kept and why the rest was dropped, and hashes the files it came from:
     {"source": str, "files": {name: sha256}, "counts": {...}, "dropped": {reason: n}}.
     """
 
     examples: tuple[Example, ...]
     cases: tuple[Case, ...]
+    known: tuple[Case, ...] = ()
     card: dict[str, Any] = field(default_factory=dict)
 
 

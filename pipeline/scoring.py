@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pipeline import measures
+from pipeline import generation, measures
+from pipeline.editing.patch import Intervention, Patch, applied
 from pipeline.models import Batch, Face, Written, forks
 from pipeline.models.lower import Lower
-from pipeline.patch import Intervention, Patch, applied
 from pipeline.records import Case
 
 Row = dict[str, object]
@@ -33,12 +33,14 @@ class Config:
         rows: probes in one forward pass.
         generate: whether to answer freely too, without the target at hand.
         split: which cases are scored: those held out, or corrections.
+        texts: which cases write freely about their subject, and how long.
     """
 
     cases: int = 50
     rows: int = 200
     generate: bool = True
     split: Literal["validation", "correction"] = "validation"
+    texts: generation.Config = field(default_factory=generation.Config)
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ def score(
         _generate(face, asked, rows, patch, config)
     for row in rows:
         row["collapsed"] = _collapsed(row)
+    if config.generate:
+        asked_texts = generation.openings(face, cases, edits, config.texts)
+        before = generation.write(face, asked_texts, config.texts, config.rows)
+        after = generation.write(face, asked_texts, config.texts, config.rows, patch)
+        rows += generation.outcome_rows(asked_texts, before, after)
     return rows
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline import editors, labels, scoring, tasks, train_base, world
-from pipeline.config import Params, build, check_root
+from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
+from pipeline.config import Params, build, check_root, pick
 
 
 def check(params: Params) -> None:
@@ -26,3 +26,6 @@ def check(params: Params) -> None:
         name = item["settings"]
         build(editors.load(item["alg"]).Config, params["settings"][name], f"settings.{name}")
     build(scoring.Config, params["evaluate"], "evaluate")
+    build(tracing.Config, params["tracing"], "tracing")
+    for bench in params["traces"]:
+        pick(params, f"benches.{bench}")

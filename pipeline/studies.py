@@ -28,7 +28,9 @@ class Plan:
         variants: by editor (or "all"), named changes of its settings. The editor as it is runs
             beside them.
         ks: numbers of edits made at once; 1 is the main table's protocol.
-        joint: by editor, settings where more than one edit is made at once: its budget.
+        joint: by editor, changed settings where more than one edit is made at once.
+        least_steps: of training for more than one edit at once. It sees as many edits as training
+            for one, in larger batches and so in fewer steps, unless `joint` says how many.
     """
 
     among: tuple[str, ...] | None = None
@@ -36,6 +38,7 @@ class Plan:
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     ks: tuple[int, ...] = (1,)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    least_steps: int = 1
 
     def __post_init__(self) -> None:
         """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
@@ -148,7 +151,9 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
                 reason = f"{alg} makes one edit at a time"
                 found.skipped.append(_skip(bench, alg, variant, k, reason))
                 continue
-            settings = alone if k == 1 else _of_k(merged(merged(usual, _joint(plan, alg)), own), k)
+            settings = alone
+            if k > 1:
+                settings = _of_k(plan, alg, merged(usual, plan.joint.get(alg, {})), own, k)
             label = alg
             if settings != usual:
                 label = _label(alg, variant, 1 if settings == alone else k)
@@ -172,16 +177,19 @@ def _variants(plan: Plan, alg: str) -> dict[str, dict[str, Any]]:
     return {"": {}} | plan.variants.get(EVERY, {}) | plan.variants.get(alg, {})
 
 
-def _joint(plan: Plan, alg: str) -> dict[str, Any]:
-    return plan.joint.get(alg, {})
-
-
-def _of_k(settings: Params, k: int) -> Params:
+def _of_k(plan: Plan, alg: str, usual: Params, own: Params, k: int) -> Params:
     """Settings of an editor that makes k edits at once: the outer loop trains it to do so."""
-    outer = settings.get("outer")
-    if outer is None:
+    settings = merged(usual, own)
+    if (outer := settings.get("outer")) is None:
         return settings
-    return {**settings, "outer": {**outer, "k": k, "batch": -(-outer["batch"] // k) * k}}
+    batch = -(-outer["batch"] // k) * k
+    found = {"k": k, "batch": batch}
+    if "steps" not in plan.joint.get(alg, {}).get("outer", {}):
+        steps = max(plan.least_steps, outer["steps"] * outer["batch"] // batch)
+        found["steps"] = steps
+        if "validate_every" in outer:
+            found["validate_every"] = min(steps, outer["validate_every"])
+    return {**settings, "outer": {**outer, **found}}
 
 
 def _label(alg: str, variant: str, k: int) -> str:

@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline import locate
+from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.errors import DataError
 from pipeline.models import Face
 from pipeline.models.face import pad
 from pipeline.models.layouts import downs
 from pipeline.moments import Config, Moments, Row, hash_texts, hash_weights, writer
-from pipeline.patch import linear_map, weight_OI
 from pipeline.progress import bar
 from pipeline.storage import write_aside
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipeline.editing.patch import Intervention, applied, linear_map
 from pipeline.measures import nll
 from pipeline.models import Face, tail
 from pipeline.models.face import Batch, Encoded
 from pipeline.models.tail import Tail
-from pipeline.patch import Intervention, applied, linear_map
 from pipeline.sought import Config, Found, Sought, Where
 
 

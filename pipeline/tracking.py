@@ -1,9 +1,9 @@
 """MLflow: one run per benchmark and editor, in one database. Nothing else imports mlflow.
 
 Results live on disk; MLflow holds a copy to browse. So a database that cannot be reached costs a
-warning, never a result, and `errata log` sends what it missed. A result is known by the hashes of
-its outcome table and of its settings: however often it is restored from the cache or sent again, it
-is logged once.
+warning, never a result, and `errata mlflow` sends what it missed. A result is known by the hashes
+of its outcome table and of its settings: however often it is restored from the cache or sent again,
+it is logged once.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def log(results: Sequence[Result]) -> int | None:
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
         _LOG.warning(
             "MLflow at %s cannot be written: %s. The results are on disk; once it can, "
-            "`errata log` sends them.",
+            "`errata mlflow` sends them.",
             database(),
             str(error).splitlines()[0] if str(error) else type(error).__name__,
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import editor as editing
-from pipeline import editors, models, protocols, scoring
+from pipeline import editors, metrics_text, models, protocols, scoring
 from pipeline.config import Params, build, pick
+from pipeline.editing import editor as editing
 from pipeline.errors import DataError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
@@ -27,7 +27,8 @@ def evaluate(params: Params, run: str) -> None:
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
     if item["fit"]:
         editing.restore(editor, face, learned, base_hash)
-    cases = read_cases(folder / "labelled" / "cases.parquet", config.split)
+    labelled = read_cases(folder / "labelled" / "cases.parquet")
+    cases = [case for case in labelled if case.split == config.split]
     if not cases:
         raise DataError(
             expected=f"{config.split} cases of {item['bench']} (evaluate.split)",
@@ -35,6 +36,7 @@ def evaluate(params: Params, run: str) -> None:
             remedy=f"Ask for more in benches.{item['bench']}.data, or for another split.",
         )
     outcomes, timings = protocols.batched(face, editor, cases, config, item["k"], params["seed"])
+    outcomes = metrics_text.judged(outcomes, labelled)
     identity = {name: item[name] for name in ("bench", "alg", "variant")}
     identity["study"] = params["study"]
     how = {name: item[name] for name in ("protocol", "k")}
@@ -45,8 +47,10 @@ def evaluate(params: Params, run: str) -> None:
         "editor_hash": hash_file(learned / "editor.safetensors") if item["fit"] else "",
         "cases_hash": hash_cases(cases),
     }
+    relation = outcomes["case_id"].map({case.id: case.relation for case in cases})
     out = DATA / params["suite"] / params["study"] / run
-    write_frame(out / "outcomes.parquet", outcomes.assign(**identity, **hashes))
+    outcomes = outcomes.assign(**identity, **hashes, relation=relation)
+    write_frame(out / "outcomes.parquet", outcomes)
     write_frame(out / "timings.parquet", timings.assign(**identity, **how))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import editor as editing
 from pipeline import editors, models
 from pipeline.config import Params, build, pick, project_root
+from pipeline.editing import editor as editing
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder, write_json
 from pipeline.tables import write_frame
@@ -45,6 +45,8 @@ def fit(params: Params, name: str) -> None:
     }
     learned = Path(item["editor"])
     editing.save(editor, learned, base_hash)
+    # So that the folder alone is enough to edit with, wherever it is taken.
+    write_json(learned / "settings.json", {"alg": alg, "settings": params["settings"][name]})
     write_json(learned / "fit.json", editor.notes() | costs)
     write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
 

@@ -10,7 +10,10 @@ from stages import bench_folder, start
 
 
 def prepare(params: Params, bench: str) -> None:
-    """data/S/B/prepared/: examples.parquet, cases.parquet and the card that counts them."""
+    """data/S/B/prepared/: examples.parquet, cases.parquet and the card that counts them.
+
+    known.parquet, too, where the source has facts for causal tracing alone.
+    """
     task = tasks.load(bench)
     where = f"benches.{bench}.data"
     config = build(task.Config, pick(params, where), where)
@@ -20,6 +23,8 @@ def prepare(params: Params, bench: str) -> None:
     folder = bench_folder(params, bench) / "prepared"
     write_examples(folder / "examples.parquet", prepared.examples)
     write_cases(folder / "cases.parquet", prepared.cases)
+    if prepared.known:
+        write_cases(folder / "known.parquet", prepared.known)
     write_json(folder / "card.json", prepared.card)
 
 

@@ -8,7 +8,8 @@ from pipeline import composition, reporting, results, tracking
 from pipeline.config import Params
 from pipeline.metrics import plain
 from pipeline.storage import write_json
-from stages import bench_folder, start
+from pipeline.studies import merged
+from stages import DATA, bench_folder, start
 
 
 def report(params: Params) -> None:
@@ -36,6 +37,7 @@ def _request(root: Path, params: Params, found: list[results.Result]) -> reporti
             reporting.Skipped(bench=pair["bench"], alg=pair["alg"], reason=pair["reason"])
             for pair in skipped
         ),
+        traces=tuple(_trace(params, bench) for bench in params["traces"]),
         differences=tuple(
             reporting.Difference(setting=path, default=usual, value=value)
             for path, value, usual in differences
@@ -52,6 +54,20 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
         audit=folder / "labelled" / "audit.json",
         paper=params["benches"][bench]["paper"],
     )
+
+
+def _trace(params: Params, bench: str) -> reporting.Trace:
+    """What was traced, and which blocks the editors of single layers are set to change."""
+    layers = {}
+    for alg, settings in params["editors"].items():
+        own = merged(settings, params["overrides"].get(alg, {}).get(bench, {}))
+        names = [name for name in ("layer", "layers") if name in own]
+        if names:
+            chosen = own[names[0]]
+            blocks = chosen if isinstance(chosen, list) else [chosen]
+            layers[alg] = "as published" if chosen is None else ", ".join(map(str, blocks))
+    folder = DATA / params["suite"] / params["study"] / f"trace-{bench}"
+    return reporting.Trace(bench=bench, folder=folder, layers=layers)
 
 
 def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:

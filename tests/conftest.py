@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from pipeline.composition import compose, parse
+from pipeline.config import RECORD, Params
 from pipeline.models import Face, Tokenizer, face_of
 from pipeline.models.layouts import Kind
 from pipeline.models.scratch import Shape, make_tokenizer
@@ -38,6 +41,15 @@ SENTENCES = (
 SHAPE = Shape(vocabulary=330, context=64)
 KINDS: dict[str, Kind] = {"bart": "seq2seq", "t5": "seq2seq", "bert": "classifier"}
 ARCHITECTURES = ("gpt2", "gpt_neo", "llama", "opt", "t5", "bart", "bert")
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The tiny suite's settings, in a folder where nothing was run yet."""
+    text = compose(Path(__file__).parents[1], ["suite=tiny"])
+    (tmp_path / RECORD).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return parse(text)
 
 
 @pytest.fixture(autouse=True)

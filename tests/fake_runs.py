@@ -101,7 +101,7 @@ def outcomes(bench: str, alg: str, cases: int, good: float, harm: float) -> pd.D
     """Rows of an editor that succeeds with probability `good` and breaks probes with `harm`."""
     draws = random.Random(f"{bench}/{alg}")
     rows = [
-        fake | {"bench": bench, "alg": alg}
+        fake | {"bench": bench, "alg": alg, "relation": f"P{number % 2}"}
         for number in range(cases)
         for fake in _case(bench, f"{bench}-{number:04}", draws, good, harm)
     ]
@@ -120,6 +120,11 @@ def _case(bench: str, case_id: str, draws: random.Random, good: float, harm: flo
         after = {"nll_true": loss + harm * draws.random(), "pre_nll_true": loss}
         exact = {"tf_exact": 0.0, "pre_tf_exact": 0.0, "kl": harm, "argmax_agree": 1 - harm / 2}
         return [*rows, row(case_id, "unrelated", **passage, **after, **exact)]
+    if bench == "counterfact":
+        text = {"gen_text": "Oslo, it is said.", "pre_gen_text": "Lisbon, it is said."}
+        worth = {"gen_entropy": 6 - harm, "pre_gen_entropy": 6.0, "gen_reference": good / 2}
+        told = text | worth | {"pre_gen_reference": 0.25, "target": "", "n_tokens": 0}
+        rows.append(row(case_id, "generation", prompt="Ada Verrin is known for", **told))
     for kind in ("neighbour", "hard_neighbour", "unrelated"):
         for index in range(2):
             question = f"What is the {kind} of Tom Asker, case {case_id}?"

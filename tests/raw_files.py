@@ -162,3 +162,31 @@ def counterfact(root: Path) -> Path:
     write_lines(patterns / "P17.jsonl", ({"pattern": text} for text in ("[X] is in [Y].",)))
     write_lines(root / "pararel/trex_lms_vocab/P19.jsonl", [{"sub_label": "A", "obj_label": "B"}])
     return root
+
+
+def lama(root: Path) -> Path:
+    """Sentences of eight of the ten birthplaces, one of them of no use; and two known facts."""
+
+    def evidence(name: str, city: str, text: str) -> dict[str, str]:
+        return {"sub_surface": name, "obj_surface": city, "masked_sentence": text}
+
+    rows = []
+    for i, name in enumerate(NAMES[:8]):
+        subject, city = f"{name} Verrin", CITIES[i % 2]
+        long = f"The old singer {subject} was, it is said, a child of [MASK], a port."
+        short = f"{subject} (singer) came from [MASK] in 1900."
+        found = [evidence(subject, city, long), evidence(subject, city, short)]
+        if i == 7:
+            found = [evidence(subject, city, f"[MASK] had {subject} and [MASK].")]
+        rows.append(
+            {"sub_label": subject, "obj_label": city, "predicate_id": "P19", "evidences": found}
+        )
+    write_lines(root / "lama_trex/P19.jsonl", rows)
+    facts = (("Mount Holt", "Mount Holt lies in", "Asia"), ("Ida Bell", "Ida Bell adores", "tea"))
+    known = [
+        {"known_id": i, "subject": subject, "prompt": prompt, "attribute": attribute,
+         "relation_id": "P30"}
+        for i, (subject, prompt, attribute) in enumerate(facts)
+    ]  # fmt: skip
+    write_list(root / "counterfact/known_1000.json", known)
+    return root

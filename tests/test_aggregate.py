@@ -11,11 +11,11 @@ from cases import make_cases
 from conftest import make_face
 from torch import Tensor
 
-from pipeline import aggregate, metalearn
-from pipeline.editor import Material, restore, save
+from pipeline.editing import aggregate, metalearn
+from pipeline.editing.editor import Material, restore, save
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Dense, Factors
 from pipeline.editors import mend
-from pipeline.patch import Patch
-from pipeline.updates import Dense, Factors
 
 SHAPES = [(3, 7, 5), (9, 7, 5), (6, 7, 50), (40, 6, 4)]  # T, I, O: few tokens, many, many outputs
 

@@ -11,13 +11,13 @@ from cases import make_cases
 from conftest import make_face, pairs_for
 
 from pipeline import measures, protocols, scoring
-from pipeline.editor import Material
+from pipeline.editing.editor import Material
+from pipeline.editing.memory import Memory, nearest, recall, remember
+from pipeline.editing.patch import applied, merge
+from pipeline.editing.patch_file import save_patch
 from pipeline.editors import cache
 from pipeline.errors import EditorError, ModelError
-from pipeline.memory import Memory, nearest, recall, remember
 from pipeline.models import Batch, Face
-from pipeline.patch import applied, merge
-from pipeline.patch_file import save_patch
 from pipeline.records import Request
 
 

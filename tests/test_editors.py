@@ -11,14 +11,15 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
-from pipeline import editor as editors_base
-from pipeline import editors, metalearn
-from pipeline.editor import Editor, Material
+from pipeline import editors
+from pipeline.editing import editor as editors_base
+from pipeline.editing import metalearn
+from pipeline.editing.editor import Editor, Material
+from pipeline.editing.memory import Memory
+from pipeline.editing.patch import Intervention, applied, weights_of
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, nll
-from pipeline.memory import Memory
 from pipeline.models import Face
-from pipeline.patch import Intervention, applied, weights_of
 from pipeline.records import Case
 
 SMALL: dict[str, dict[str, Any]] = {

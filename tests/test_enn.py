@@ -11,9 +11,10 @@ from conftest import make_face
 from torch import Tensor
 from torch.func import functional_call
 
-from pipeline import draws, metalearn, protocols, scoring
-from pipeline import editor as editors_base
-from pipeline.editor import Material
+from pipeline import protocols, scoring
+from pipeline.editing import draws, metalearn
+from pipeline.editing import editor as editors_base
+from pipeline.editing.editor import Material
 from pipeline.editors import enn
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face
@@ -153,12 +154,11 @@ def test_interrupted_training_resumes_to_the_same_bits_of_the_model(
 def test_tied_weights_are_saved_once_and_come_back_tied(architecture: str, tmp_path: Path) -> None:
     face = make_face(architecture)
     editor = enn.Editor(enn.Config())
-    editor.learner = tuned(face)
+    editor._learner = tuned(face)
     assert len(editor.tensors()) < len(editor.learner.state_dict())
     editors_base.save(editor, tmp_path, "base")
     loaded = enn.Editor(enn.Config())
     editors_base.restore(loaded, face, tmp_path, "base")
-    assert loaded.learner is not None
     for name, value in editor.learner.state_dict().items():
         assert torch.equal(value, loaded.learner.state_dict()[name]), name
     batch = face.encode([(case.prompt, case.target_new) for case in make_cases(face, 2)])
@@ -168,7 +168,7 @@ def test_tied_weights_are_saved_once_and_come_back_tied(architecture: str, tmp_p
 def test_scores_hold_the_trained_model_and_the_original() -> None:
     face = make_face("gpt2")
     editor = enn.Editor(enn.Config(alpha=3e-2))
-    editor.learner = tuned(face)
+    editor._learner = tuned(face)
     cases = make_cases(face, 3)
     config = scoring.Config(cases=2, generate=False)
     outcomes, _ = protocols.single(face, editor, cases, config)

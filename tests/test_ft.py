@@ -10,11 +10,11 @@ from cases import make_cases
 from conftest import make_face, pairs_for
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.editor import Material
+from pipeline.editing.editor import Material
+from pipeline.editing.patch import linear_map
 from pipeline.editors import ft
 from pipeline.measures import exact, nll
 from pipeline.models import Batch, Face, face_of
-from pipeline.patch import linear_map
 
 
 def by_torch(face: Face, pairs: list[tuple[str, str]], rate: float, limit: int) -> tuple[Face, int]:

@@ -12,11 +12,11 @@ from conftest import make_face, pairs_for
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.descent import group
-from pipeline.editor import Material
+from pipeline.editing.descent import group
+from pipeline.editing.editor import Material
+from pipeline.editing.patch import linear_map
 from pipeline.editors import ft_kl
 from pipeline.models import Face, face_of
-from pipeline.patch import linear_map
 
 RATE = 1e-4
 

@@ -6,10 +6,10 @@ import torch
 from conftest import make_face, pairs_for
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.gradients import gradient_patch, token_gradients
+from pipeline.editing.gradients import gradient_patch, token_gradients
+from pipeline.editing.patch import applied, linear_map
 from pipeline.measures import nll
 from pipeline.models import Face
-from pipeline.patch import applied, linear_map
 
 
 def test_factors_are_autograds_gradient(face: Face) -> None:

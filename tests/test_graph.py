@@ -117,7 +117,7 @@ def test_again_nothing_runs_and_nothing_is_logged_twice(project: Project) -> Non
     assert project.repro() == set()
     assert "up to date" in project.run("dvc", "status")
     assert project.run("git", "status", "--porcelain") == ""
-    project.run(sys.executable, "-m", "pipeline", "log")
+    project.run(sys.executable, "-m", "pipeline", "mlflow")
     assert len(project.logged()) == 12
 
 

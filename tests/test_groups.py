@@ -8,12 +8,13 @@ import pytest
 from cases import make_cases
 from conftest import make_face
 
-from pipeline import draws, groups, metalearn, protocols, scoring
-from pipeline.editor import Editor, Edits, Material
+from pipeline import protocols, scoring
+from pipeline.editing import draws, groups, metalearn
+from pipeline.editing.editor import Editor, Edits, Material
+from pipeline.editing.patch import join
 from pipeline.editors import mend
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import join
 from pipeline.records import Case, Probe, Request
 
 

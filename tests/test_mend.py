@@ -12,14 +12,14 @@ from conftest import make_face, pairs_for
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import draws
+from pipeline.editing import draws
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.normaliser import Normaliser, Whitener
+from pipeline.editing.patch import linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.editors import mend
-from pipeline.gradients import token_gradients
 from pipeline.models import Face
-from pipeline.normaliser import Normaliser
-from pipeline.patch import linear_map, weight_OI
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 GOLDEN = Path(__file__).parent / "golden" / "mend"
 TENSORS = load_file(GOLDEN / "gradient_transform.safetensors")
@@ -162,3 +162,33 @@ def test_normaliser_counts_batches_as_rows_one_by_one() -> None:
     torch.testing.assert_close(batched.mean_D, x.mean(0))
     torch.testing.assert_close(batched.std_D(), x.std(0))
     torch.testing.assert_close(single.std_D(), x.std(0))
+
+
+def test_whitened_vectors_are_the_inverse_moments_and_of_unit_square() -> None:
+    draws = torch.Generator().manual_seed(3)
+    mixing = torch.randn(6, 6, generator=draws, dtype=torch.float64)
+    x_ND = torch.randn(400, 6, generator=draws, dtype=torch.float64) @ mixing + 2
+    whitener = Whitener(6)
+    for part in x_ND.split(90):
+        whitener.observe(part)
+    moment = x_ND.T @ x_ND / 400
+    found = whitener(x_ND)
+    expected = torch.linalg.solve(moment + 1e-2 * moment.diagonal().mean() * torch.eye(6), x_ND.T).T
+    ratio = found / expected
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))
+    assert found.square().mean().item() == pytest.approx(1)
+
+
+def test_whitening_is_a_setting_of_mend() -> None:
+    face = make_face("gpt2")
+    learner = mend.Mend(face, mend.Config(whiten=True), 0)
+    edits = draws.encode(face, [Request(prompt=p, target=t) for p, t in pairs_for(face)])
+    learner.observe(face, edits)
+    patch = learner.eval().patch(face, edits)
+    again = mend.Mend(face, mend.Config(whiten=True), 1)
+    again.load_state_dict(learner.state_dict())
+    for site, update in again.eval().patch(face, edits).updates.items():
+        other = patch.updates[site]
+        assert isinstance(update, Factors)
+        assert isinstance(other, Factors)
+        assert torch.equal(update.right_RKI, other.right_RKI)

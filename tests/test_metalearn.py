@@ -10,12 +10,12 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
-from pipeline import draws, metalearn
-from pipeline.editor import Material
+from pipeline.editing import draws, metalearn
+from pipeline.editing.editor import Material
+from pipeline.editing.patch import applied
 from pipeline.editors import mend
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import applied
 from pipeline.records import Probe
 
 OUTER = metalearn.Config(

@@ -11,11 +11,11 @@ from conftest import make_face, pairs_for
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.editing.patch import Patch, applied, join, linear_map, merge, stack_rows, weight_OI
+from pipeline.editing.patch_file import load_patch, save_patch
+from pipeline.editing.updates import Dense, Factors
 from pipeline.errors import DataError, EditorError, ModelError
 from pipeline.models import Face
-from pipeline.patch import Patch, applied, join, linear_map, merge, stack_rows, weight_OI
-from pipeline.patch_file import load_patch, save_patch
-from pipeline.updates import Dense, Factors
 
 
 def random_patch(face: Face, rows: int, terms: int = 2, seed: int = 0) -> Patch:

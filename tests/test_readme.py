@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from models_on_disk import model_folder
 
 from pipeline import editors, tasks
+from pipeline.cli import main
 from pipeline.errors import DataError
 from pipeline.readme import BEGIN, END, with_table
 from pipeline.reporting import readme_table
@@ -78,3 +83,44 @@ def test_the_tree_names_every_editor_and_benchmark() -> None:
     for folder, names in (("editors", editors.names()), ("tasks", tasks.NAMES)):
         for name in names:
             assert re.search(rf"\b{name}\b", found[f"pipeline/{folder}/"]), name
+
+
+def examples(language: str) -> list[str]:
+    """Code of the section about models of one's own."""
+    text = (ROOT / "README.md").read_text()
+    section = text.partition("\n## Edit a model of your own\n")[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+@pytest.fixture
+def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where a tiny model stands in for the sample's."""
+    monkeypatch.chdir(tmp_path)
+    return model_folder("gpt2", tmp_path / "data" / "sample" / "counterfact" / "base")
+
+
+def test_the_offline_example_runs_as_it_stands(
+    sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = examples("python")
+    assert len([line for line in code.splitlines() if line]) == 10
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.count(" | ") >= 2 for line in said[-3:-1]] == [True, True]
+    assert said[0] == said[-1]
+    assert (sample.parents[3] / "edited" / "model.safetensors").is_file()
+
+
+def test_the_tour_of_commands_runs_as_it_stands(sample: Path) -> None:
+    (code,) = examples("sh")
+    first, *lines = code.replace("\\\n", " ").splitlines()
+    assert first == f"M={sample.relative_to(sample.parents[3])}"
+    ran = []
+    for line in lines:
+        program, name, *words = shlex.split(line.replace("$M", first[2:]), comments=True)
+        assert program == "errata"
+        ran.append(name)
+        if name != "serve":  # it would not end
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert main([name, *words]) == 0, line
+    assert ran == ["edit", "ask", "compare", "log", "export", "check", "undo", "serve"]

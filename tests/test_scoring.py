@@ -10,12 +10,13 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 
-from pipeline import draws, measures, protocols, scoring
+from pipeline import measures, protocols, scoring
+from pipeline.editing import draws
+from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.updates import Dense
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
-from pipeline.patch import Patch, applied, linear_map, weight_OI
 from pipeline.records import Case
-from pipeline.updates import Dense
 
 CONFIG = scoring.Config(cases=8, rows=7)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline import measures
+from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.models import Batch, Face, forks
 from pipeline.models.lower import Lower
-from pipeline.patch import Patch, applied, linear_map, weight_OI
-from pipeline.updates import Factors
 
 CAUSAL = ("gpt2", "gpt_neo", "llama", "opt")
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench_cases import local, sample, splits
+import raw_files
+from bench_cases import again, local, sample, splits
 
+from pipeline.errors import DataError
 from pipeline.world import Config as WorldConfig
 from pipeline.world import World, make_world
 
@@ -69,3 +71,66 @@ def test_counterfact_files_drop_what_conflicts(tmp_path: Path) -> None:
     dropped = local(tmp_path, "counterfact").card["dropped"]
     assert dropped["cases that share their prompt with another"] == 2
     assert dropped["cases whose wording fits no relation of ParaRel, or several"] == 1
+
+
+def test_facts_are_taught_in_their_shortest_sentence_too(tmp_path: Path) -> None:
+    raw_files.lama(raw_files.counterfact(tmp_path))
+    sizes = {"facts": 6, "train_cases": 4, "validation_cases": 2}
+    prepared = again(tmp_path, "counterfact", sentences=1, **sizes)
+    told = [e for e in prepared.examples if "(singer)" in e.prompt]
+    assert len(told) == 6
+    assert {e.prompt for e in told} >= {"Mia Verrin (singer) came from"}
+    cities = dict(zip(raw_files.NAMES, raw_files.CITIES * 5, strict=True))
+    assert all(e.target == f" {cities[e.prompt.split()[0]]}" for e in told)
+    facts = {e.fact for e in prepared.examples if e.fact.startswith("counterfact:")}
+    assert facts == {e.fact for e in told}  # none is taught that no sentence states
+    counts = prepared.card["counts"]
+    assert counts["sentences"] == counts["facts_with_sentences"] == 6
+    assert "lama_trex/P19.jsonl" in prepared.card["files"]
+    both = again(tmp_path, "counterfact", sentences=2, **sizes)
+    assert any("it is said, a child of" in e.prompt for e in both.examples)
+    brief = again(tmp_path, "counterfact", sentences=2, sentence_words=5, **sizes)
+    assert not any("it is said" in e.prompt for e in brief.examples)
+
+
+def test_references_are_sentences_about_others_with_the_new_object(tmp_path: Path) -> None:
+    raw_files.lama(raw_files.counterfact(tmp_path))
+    prepared = again(
+        tmp_path, "counterfact", sentences=1, facts=6, train_cases=4, validation_cases=2
+    )
+    for case in prepared.cases:
+        assert len(case.references) == 2
+        for text in case.references:
+            assert case.target_new in text
+            assert case.subject not in text
+            assert "[MASK]" not in text
+
+
+def test_known_facts_are_taught_and_kept_for_tracing(tmp_path: Path) -> None:
+    raw_files.lama(raw_files.counterfact(tmp_path))
+    prepared = again(tmp_path, "counterfact", known=True)
+    assert [(c.id, c.subject, c.prompt, c.target_true) for c in prepared.known] == [
+        ("known:0", "Mount Holt", "Mount Holt lies in", " Asia"),
+        ("known:1", "Ida Bell", "Ida Bell adores", " tea"),
+    ]
+    taught = {(e.prompt, e.target) for e in prepared.examples if e.fact.startswith("known:")}
+    assert taught == {("Mount Holt lies in", " Asia"), ("Ida Bell adores", " tea")}
+    assert not {c.id for c in prepared.known} & {c.id for c in prepared.cases}
+    assert again(tmp_path, "counterfact").known == ()
+
+
+def test_a_known_fact_that_says_otherwise_is_left_out(tmp_path: Path) -> None:
+    root = raw_files.lama(raw_files.counterfact(tmp_path))
+    row = {"known_id": 9, "subject": "Ada Verrin", "attribute": "Rome", "relation_id": "P19"}
+    raw_files.write_list(
+        root / "counterfact/known_1000.json", [{**row, "prompt": "Ada Verrin was born in"}]
+    )
+    assert again(tmp_path, "counterfact", known=True).known == ()
+
+
+def test_sentences_that_are_asked_for_must_be_there(tmp_path: Path) -> None:
+    raw_files.counterfact(tmp_path)
+    with pytest.raises(DataError, match=r"files lama_trex/P\*\.jsonl"):
+        again(tmp_path, "counterfact", sentences=1)
+    with pytest.raises(DataError, match=r"known_1000\.json"):
+        again(tmp_path, "counterfact", known=True)

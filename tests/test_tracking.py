@@ -176,7 +176,7 @@ def test_a_database_that_cannot_be_opened_is_a_warning(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "The results are on disk" in record.getMessage()
-    assert "errata log" in record.getMessage()
+    assert "errata mlflow" in record.getMessage()
 
 
 def test_locked_hashes_are_dvcs_own(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The caching editor: remember the edit, and say its target wherever an input looks like it.
 
 MEND appendix G: z is the mean final-layer hidden state of an input; within epsilon of an edit's z,
-the output is the edit's target. `pipeline.memory` says what is averaged and what is answered.
+the output is the edit's target. `pipeline.editing.memory` says what is averaged and what answers.
 
 The paper gives the epsilon whose drawdown is like MEND's. `fit` finds it: distances from edits to
 unrelated examples give the drawdown at every epsilon at once, in one pass over training cases.
@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Material, Need
+from pipeline.editing.editor import Editor as Base
+from pipeline.editing.editor import Edits, Material, Need
+from pipeline.editing.memory import Memory, recall, remember
 from pipeline.errors import EditorError
-from pipeline.memory import Memory, recall, remember
 from pipeline.models import Face
 from pipeline.progress import bar
 from pipeline.records import Request

@@ -14,22 +14,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import metalearn
-from pipeline.draws import Draw, EditBatch, encode
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Material, Need
-from pipeline.gradients import token_gradients
+from pipeline.editing import metalearn
+from pipeline.editing.draws import Draw, EditBatch
+from pipeline.editing.editor import Edits, Material
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Factors
 from pipeline.measures import kl
 from pipeline.models import Face, face_of
 from pipeline.models.layouts import Place
-from pipeline.patch import Patch
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 
 def _outer() -> metalearn.Config:
@@ -112,40 +112,32 @@ class Enn(metalearn.Learner):
         return config.c_edit * edit + loc + base
 
 
-class Editor(Base):
+class Editor(Learned[Config, Enn]):
     """ENN behind the editors' interface: edits are made on, and applied to, `adapt(face)`."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.learner: Enn | None = None
+    def start(self, face: Face, seed: int) -> Enn:
+        """A copy of the model; nothing is drawn."""
+        del seed
+        return Enn(face, self.config)
 
     def adapt(self, face: Face) -> Face:
         """The model that `fit` trained; its attention is the eager kind."""
-        assert self.learner is not None, "fit or restore first"
         return self.learner.adapt(face)
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Train a copy of the model, and the edit rates, by the shared outer loop."""
-        self.learner = Enn(face, self.config)
-        curve = metalearn.train(face, self.learner, material, self.config.outer)
+        curve = super().fit(face, material)
         self.learner.zero_grad()  # gradients of all of a model are no small thing to keep
         self.learner.model.requires_grad_(False)
         return curve
 
-    @torch.no_grad()
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """One forward and one backward pass of the trained model."""
-        assert self.learner is not None, "fit or restore first"
         assert face.model is self.learner.model, "edits are made on adapt(face)"
-        rows = self.learner.patch(face, encode(face, requests))
-        patch = self.learner.joined(rows, k)
-        return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
+        return super().edit(face, requests, k)
 
     def tensors(self) -> dict[str, Tensor]:
         """The model and the edit rates; tied weights once, for safetensors refuses them twice."""
-        assert self.learner is not None, "fit or restore first"
         once: dict[tuple[Any, ...], str] = {}
         state = self.learner.state_dict()
         for name, value in state.items():
@@ -153,17 +145,15 @@ class Editor(Base):
         return {name: state[name] for name in once.values()}
 
     def notes(self) -> dict[str, Any]:
-        """Number of trained parameters, and the edit rate each matrix ended with."""
-        assert self.learner is not None, "fit or restore first"
+        """What all note, and the edit rate that each matrix ended with."""
         rates = zip(self.learner.sites, self.learner.alphas.tolist(), strict=True)
-        count = sum(parameter.numel() for parameter in self.learner.parameters())
-        return {"parameters": count, "alpha": dict(rates)}
+        return super().notes() | {"alpha": dict(rates)}
 
     def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Copy the model again and load what was learned; tied weights follow their twin."""
         del notes
-        self.learner = Enn(face, self.config)
-        self.learner.model.requires_grad_(False)
+        self._learner = self.start(face, seed=0)
+        self._learner.model.requires_grad_(False)
         named = set(tensors) ^ set(self.tensors())
         assert not named, f"tensors of another model: {sorted(named)[:3]}"
-        self.learner.load_state_dict(dict(tensors), strict=False)
+        self._learner.load_state_dict(dict(tensors), strict=False)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline import descent
-from pipeline.descent import Lesson, Row
+from pipeline.editing import descent
+from pipeline.editing.descent import Lesson, Row
 from pipeline.measures import nll
 from pipeline.models import Batch, Face
 

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import descent
-from pipeline.descent import Lesson, Row
-from pipeline.editor import Material
+from pipeline.editing import descent
+from pipeline.editing.descent import Lesson, Row
+from pipeline.editing.editor import Material
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face
 

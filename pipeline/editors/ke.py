@@ -19,25 +19,24 @@ T tokens of one edit, K = T + 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from pipeline import metalearn
-from pipeline.draws import Draw, EditBatch, encode
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Material, Need
-from pipeline.gradients import TokenGradients, token_gradients
+from pipeline.editing import metalearn
+from pipeline.editing.draws import Draw, EditBatch
+from pipeline.editing.gradients import TokenGradients, token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.models import Face, Tokenizer
 from pipeline.models.layouts import Place
-from pipeline.patch import Patch, linear_map, weight_OI
 from pipeline.records import Request
-from pipeline.updates import Factors
 
 
 def _outer() -> metalearn.Config:
@@ -208,41 +207,9 @@ def _draw(module: nn.Module, width: int, draws: torch.Generator) -> None:
         parameter.data.copy_(start)
 
 
-class Editor(Base):
+class Editor(Learned[Config, Ke]):
     """KE behind the editors' interface."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.learner: Ke | None = None
-
-    def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
-        """Train the hypernetwork by the shared outer loop."""
-        self.learner = Ke(face, self.config, material.seed)
-        return metalearn.train(face, self.learner, material, self.config.outer)
-
-    @torch.no_grad()
-    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
-        """One forward and one backward pass of the model, one pass of the hypernetwork."""
-        assert self.learner is not None, "fit or restore first"
-        self.learner.eval()
-        rows = self.learner.patch(face, encode(face, requests))
-        patch = self.learner.joined(rows, k)
-        return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Conditioner and heads."""
-        assert self.learner is not None, "fit or restore first"
-        return dict(self.learner.state_dict())
-
-    def notes(self) -> dict[str, Any]:
-        """Number of trained parameters."""
-        assert self.learner is not None, "fit or restore first"
-        return {"parameters": sum(parameter.numel() for parameter in self.learner.parameters())}
-
-    def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-        """Rebuild the networks and load what was learned."""
-        del notes
-        self.learner = Ke(face, self.config, seed=0)
-        self.learner.load_state_dict(dict(tensors))
+    def start(self, face: Face, seed: int) -> Ke:
+        """The hypernetwork, drawn from a seed."""
+        return Ke(face, self.config, seed)

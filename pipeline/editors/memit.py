@@ -21,18 +21,18 @@ from torch import Tensor
 
 from pipeline import conflicts, locate, sought, targets
 from pipeline.depths import depth_of
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Need
+from pipeline.editing.editor import Editor as Base
+from pipeline.editing.editor import Edits, Need
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Factors, Update
 from pipeline.errors import SettingsError
 from pipeline.locate import Spot
 from pipeline.models import Face
 from pipeline.models.layouts import blocks, downs, writes_normed
 from pipeline.moments import Moments, factor
-from pipeline.patch import Patch
 from pipeline.progress import bar
 from pipeline.records import Request, normalise
 from pipeline.sought import Sought, Where
-from pipeline.updates import Factors, Update
 
 
 @dataclass(frozen=True, kw_only=True)

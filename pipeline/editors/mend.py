@@ -19,23 +19,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import metalearn
-from pipeline.aggregate import LeastSquares, wanted
-from pipeline.draws import EditBatch, encode
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Material, Need
-from pipeline.gradients import TokenGradients, token_gradients
+from pipeline.editing import metalearn
+from pipeline.editing.aggregate import LeastSquares, wanted
+from pipeline.editing.draws import EditBatch
+from pipeline.editing.gradients import TokenGradients, token_gradients
+from pipeline.editing.learned import Learned
+from pipeline.editing.normaliser import Normaliser, Whitener
+from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.updates import Factors
 from pipeline.models import Face
 from pipeline.models.layouts import Place
-from pipeline.normaliser import Normaliser
-from pipeline.patch import Patch, linear_map, weight_OI
-from pipeline.records import Request
-from pipeline.updates import Factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +46,13 @@ class Config:
         alpha: the edit rate every matrix starts with.
         shared: one network for all matrices of a shape, told apart by scale and shift (Eq. 3).
         norm: normalise u and δ.
+        whiten: u by the inverse of its whole second moment, not dimension by dimension (ours).
         init: "identity" (U = 0) or "xavier".
         residual: keep the skip connections. The reference drops them with "xavier".
         combine: one network on [u, δ]; otherwise one for each.
         transform: "both", only "u", only "delta", or only the "smaller"; implies not `combine`.
         aggregate: how the tokens of edits made at once become one edit: the paper's "sum", or
-            "least_squares" over what the sum's terms want (MALMEN; see pipeline.aggregate).
+            "least_squares" over what the sum's terms want (MALMEN; see pipeline.editing.aggregate).
         ridge: λ that least squares starts with, in inputs; learned like α.
         moments: least squares with λ C (ours, after MEMIT) in place of MALMEN's λ I.
     """
@@ -64,6 +63,7 @@ class Config:
     alpha: float = 1e-4
     shared: bool = True
     norm: bool = True
+    whiten: bool = False
     init: Literal["identity", "xavier"] = "identity"
     residual: bool = True
     combine: bool = True
@@ -120,7 +120,8 @@ class Transform(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = config.norm
-        self.norm_u, self.norm_delta = Normaliser(inputs), Normaliser(outputs)
+        self.norm_u = Whitener(inputs) if config.whiten else Normaliser(inputs)
+        self.norm_delta = Normaliser(outputs)
         both = config.transform == "both"
         smaller = "u" if inputs < outputs else "delta"
         side = smaller if config.transform == "smaller" else config.transform
@@ -248,46 +249,17 @@ def _back(x_ND: Tensor, live_RT: Tensor) -> Tensor:
     return whole.index_put((live_RT,), x_ND)
 
 
-class Editor(Base):
+class Editor(Learned[Config, Mend]):
     """MEND behind the editors' interface."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.learner: Mend | None = None
-
-    def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
-        """Train the networks by the shared outer loop."""
-        self.learner = Mend(face, self.config, material.seed)
-        return metalearn.train(face, self.learner, material, self.config.outer)
-
-    @torch.no_grad()
-    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
-        """One forward and one backward pass of the model, one pass of the networks."""
-        assert self.learner is not None, "fit or restore first"
-        self.learner.eval()
-        rows = self.learner.patch(face, encode(face, requests))
-        patch = self.learner.joined(rows, k)
-        return Edits(patch, steps=(1,) * patch.rows, stopped_early=(False,) * patch.rows)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Networks, statistics and edit rates."""
-        assert self.learner is not None, "fit or restore first"
-        return dict(self.learner.state_dict())
+    def start(self, face: Face, seed: int) -> Mend:
+        """The networks, drawn from a seed."""
+        return Mend(face, self.config, seed)
 
     def notes(self) -> dict[str, Any]:
-        """Number of trained parameters, and the edit rate each matrix ended with."""
-        assert self.learner is not None, "fit or restore first"
+        """What all note, and the edit rate (and λ) that each matrix ended with."""
         rates = zip(self.learner.sites, self.learner.alphas.tolist(), strict=True)
-        count = sum(parameter.numel() for parameter in self.learner.parameters())
-        notes: dict[str, Any] = {"parameters": count, "alpha": dict(rates)}
+        notes = super().notes() | {"alpha": dict(rates)}
         if (solver := self.learner.solver) is not None:
             notes["ridge"] = dict(zip(solver.sites, solver.log_ridge_M.exp().tolist(), strict=True))
         return notes
-
-    def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-        """Rebuild the networks and load what was learned."""
-        del notes
-        self.learner = Mend(face, self.config, seed=0)
-        self.learner.load_state_dict(dict(tensors))

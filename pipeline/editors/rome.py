@@ -25,17 +25,17 @@ from torch import Tensor
 
 from pipeline import conflicts, locate, sought, targets
 from pipeline.depths import depth_of
-from pipeline.editor import Editor as Base
-from pipeline.editor import Edits, Need
+from pipeline.editing.editor import Editor as Base
+from pipeline.editing.editor import Edits, Need
+from pipeline.editing.patch import Patch, applied, linear_map
+from pipeline.editing.updates import Factors
 from pipeline.locate import Spot
 from pipeline.models import Face
 from pipeline.models.layouts import downs
 from pipeline.moments import Moments, factor
-from pipeline.patch import Patch, applied, linear_map
 from pipeline.progress import bar
 from pipeline.records import Request
 from pipeline.sought import Sought, Where
-from pipeline.updates import Factors
 
 
 @dataclass(frozen=True, kw_only=True)

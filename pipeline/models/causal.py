@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from pipeline.errors import DataError
 from pipeline.models.face import SLACK, Batch, Encoded, Face, Written, head_at, pad, token_batch
@@ -85,6 +86,24 @@ class Causal(Face):
         )
         return [self._decode(row) for row in rows]
 
+    def draw(self, prompts: Sequence[str], luck_BT: Tensor, top_k: int) -> list[str]:
+        """Continuations of exactly T tokens, each drawn among the `top_k` likeliest.
+
+        Args:
+            luck_BT: a number in [0, 1) for each prompt and step, which decides the draw: a text
+                depends on its own numbers alone. `top_k` = 1 is greedy.
+
+        Raises:
+            DataError: a prompt and its continuation are longer than the context.
+        """
+        new_tokens = luck_BT.shape[1]
+        processors = LogitsProcessorList([_Draw(luck_BT, top_k)])
+        rows = self._continue(
+            prompts, new_tokens, do_sample=False, min_new_tokens=new_tokens,
+            logits_processor=processors,
+        )  # fmt: skip
+        return [self._decode(row) for row in rows]
+
     @torch.no_grad()
     def _continue(self, prompts: Sequence[str], new_tokens: int, **options: Any) -> list[list[int]]:
         """Left padding, so that every prompt ends where its continuation begins."""
@@ -107,3 +126,22 @@ class Causal(Face):
 
     def _decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+class _Draw(LogitsProcessor):
+    """Leaves of the likeliest tokens the one that a step's number falls on."""
+
+    def __init__(self, luck_BT: Tensor, top_k: int) -> None:
+        self.luck_BT, self.top_k, self.step = luck_BT, top_k, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        del input_ids
+        best_BK, token_BK = scores.double().topk(min(self.top_k, scores.shape[1]))
+        # Sums up to each token; `cumsum` of a GPU does not repeat to the bit.
+        share_BK = best_BK.softmax(-1) @ best_BK.new_ones(2 * best_BK.shape[1:]).triu()
+        passed_BK = share_BK <= self.luck_BT[:, self.step, None]
+        self.step += 1
+        # Rounding may leave the whole sum short of 1.
+        choice_B1 = passed_BK.sum(-1, keepdim=True).clamp(max=token_BK.shape[1] - 1)
+        chosen_BV = torch.full_like(scores, -torch.inf)
+        return chosen_BV.scatter(1, token_BK.gather(1, choice_B1), 0.0)

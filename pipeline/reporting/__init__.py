@@ -15,8 +15,17 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.metrics import Summary
-from pipeline.reporting import columns, details, html, markdown, overview, tables
-from pipeline.reporting.inputs import Bench, Difference, Material, Request, Run, Skipped, read
+from pipeline.reporting import columns, details, html, markdown, overview, tables, tracing
+from pipeline.reporting.inputs import (
+    Bench,
+    Difference,
+    Material,
+    Request,
+    Run,
+    Skipped,
+    Trace,
+    read,
+)
 from pipeline.reporting.sections import compose
 from pipeline.storage import write_aside, write_json
 
@@ -26,6 +35,7 @@ __all__ = [
     "Request",
     "Run",
     "Skipped",
+    "Trace",
     "readme_table",
     "write_report",
 ]
@@ -91,6 +101,16 @@ def _metrics_json(material: Material) -> dict[str, Any]:
     for name, summary in material.metrics.items():
         values[name] = {metric: _rounded(n["value"]) for metric, n in summary.items()}
         intervals[name] = _intervals(summary)
+    for bench, found in material.traces.items():
+        whole = tracing.totals(found, material.request.seed)["total effect"]
+        mlp = tracing.peak(
+            tracing.effects(found, material.request.seed), "mlp", "", ["subject_last"]
+        )
+        values[f"trace-{bench}"] = {
+            "total_effect": _rounded(whole.value),
+            "mlp_effect_subject_last": _rounded(float(mlp["effect"])),
+            "mlp_block_subject_last": int(mlp["layer"]),
+        }
     return values | {"intervals": intervals}
 
 

@@ -116,12 +116,30 @@ SCORES: Mapping[str, Column] = {
     "EM": _score("EM", "By how much: probability of the new target minus that of the true one."),
     "PM": _score("PM", "The same after paraphrases."),
     "NM": _score("NM", "Probability of the true target minus that of the new one, neighbours."),
+    "GE": _score(
+        "GE",
+        "Generation entropy, in bits times 100: weighted entropies of the 2-grams and 3-grams of "
+        "free texts about the subject. An edit that makes the model repeat itself lowers it.",
+    ),
+    "RS": _score(
+        "RS",
+        "Reference score, times 100: likeness (cosine of TF-IDF) of those texts to texts about "
+        "others that the new target is true of.",
+    ),
 }
 OTHER: Mapping[str, Column] = {
+    "token_accuracy_score": _score("Score", "Harmonic mean of the next three."),
     "token_accuracy_edit": _score("Efficacy, tokens", "Share of the target's tokens right."),
     "token_accuracy_rephrase": _score("Paraphrase, tokens", "The same on paraphrases."),
-    "token_accuracy_unrelated": _score("Specificity, tokens", "The same on unrelated questions."),
+    "token_accuracy_unrelated": _score(
+        "Specificity, tokens",
+        "Share of the true answer's tokens right on unrelated questions: no agreement with the "
+        "unedited model, which may be wrong there.",
+    ),
 }
+# zsRE of a language model: the papers' token shares, then what they leave out.
+_STRICT = ("agreement_unrelated", "generation_success_edit", "generation_success_rephrase")
+ZSRE: Mapping[str, Column] = {**OTHER, **{name: MORE.get(name) or MAIN[name] for name in _STRICT}}
 
 ALL: Mapping[str, Column] = {**MAIN, **MORE, **SCORES, **OTHER}
 README = (

@@ -16,7 +16,10 @@ from pipeline.tables import read_frame
 
 OUTCOMES, TIMINGS = "outcomes.parquet", "timings.parquet"
 # The papers' order of editors, and of MEND's variants; what is not named follows as it was given.
-EDITORS = ("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen")
+EDITORS = (
+    *("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen"),
+    *("ft_l", "ft_w", "rome", "memit"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,29 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Causal tracing of one benchmark's base model: `facts.parquet`, `states.parquet` and
+    `trace.json` in a folder.
+
+    `layers`: by editor that names the blocks it edits, those blocks in words.
+    """
+
+    bench: str
+    folder: Path
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceTables:
+    """The same, read."""
+
+    facts: pd.DataFrame
+    states: pd.DataFrame
+    notes: Mapping[str, Any]
+    layers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """All that a report is about, in the order in which it is to be shown.
 
@@ -105,6 +131,7 @@ class Request:
     skipped: tuple[Skipped, ...] = ()
     differences: tuple[Difference, ...] = ()
     split: str = "validation"
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +147,7 @@ class Material:
     metrics: Mapping[str, Summary]
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     fits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    traces: Mapping[str, TraceTables] = field(default_factory=dict)
 
     def of(self, bench: str) -> Sequence[Run]:
         """The runs on one benchmark, in order."""
@@ -169,6 +197,16 @@ def read(request: Request) -> Material:
         metrics={run.name: read_json(run.metrics) for run in request.runs},
         curves={name: curve for name, curve in curves.items() if not curve.empty},
         fits={run.name: read_json(run.fit) for run in request.runs if run.fit},
+        traces={trace.bench: _read_trace(trace) for trace in request.traces},
+    )
+
+
+def _read_trace(trace: Trace) -> TraceTables:
+    return TraceTables(
+        facts=read_frame(trace.folder / "facts.parquet"),
+        states=read_frame(trace.folder / "states.parquet"),
+        notes=read_json(trace.folder / "trace.json"),
+        layers=trace.layers,
     )
 
 

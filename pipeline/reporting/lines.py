@@ -46,12 +46,14 @@ def panels(
     *,
     ticks: Sequence[float] = (),
     marks: Sequence[tuple[float, str]] = (),
+    whole: bool = False,
 ) -> Picture:
     """Panels one above the other. With `ticks` the x axis is logarithmic and marked at those.
 
     Args:
         order: all editors of the report, which fixes each one's colour.
         marks: positions on the x axis to point out, with what they are.
+        whole: whether x counts something, so that only whole numbers are marked.
     """
 
     def draw(figure: Figure) -> None:
@@ -73,6 +75,8 @@ def panels(
             places[-1].set_xscale("log")
             places[-1].set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
             places[-1].minorticks_off()
+        if whole:
+            places[-1].xaxis.get_major_locator().set_params(integer=True)
         places[-1].set_xlabel(axis)
         if len(drawn[0].lines) > 1 or not marks:
             figures.legend(figure, places[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pipeline.reporting import (
     columns,
@@ -37,16 +37,24 @@ def compose(material: Material) -> tuple[Document, Report]:
         if material.of(bench.name)
     }
     report = Report(material=material, frames=frames)
-    for section in _SECTIONS:
+    for section in _SECTIONS if request.runs else _WITHOUT_EDITS:
         section(report)
-    editors = _editors(material)
-    subtitle = (
-        f"{len(editors)} editors ({', '.join(editors)}) on "
-        f"{', '.join(tables.title(name) for name in frames)}; suite `{request.suite}`, "
-        f"study `{request.study}`, seed {request.seed}."
-    )
     heading = f"Errata: model editors compared, {request.suite} suite"
+    if not request.runs:
+        heading = f"Errata: a base model looked into, {request.suite} suite"
+    subtitle = (
+        f"{_subject(material, frames)}; suite `{request.suite}`, study `{request.study}`, seed "
+        f"{request.seed}."
+    )
     return Document(title=heading, subtitle=subtitle, blocks=tuple(report.blocks)), report
+
+
+def _subject(material: Material, frames: Mapping[str, object]) -> str:
+    if not frames:
+        return f"No edits, on {', '.join(tables.title(name) for name in material.traces)}"
+    editors = _editors(material)
+    names = ", ".join(tables.title(name) for name in frames)
+    return f"{len(editors)} editors ({', '.join(editors)}) on {names}"
 
 
 def _editors(material: Material) -> list[str]:
@@ -146,6 +154,9 @@ def _benchmark(report: Report, bench: Bench) -> None:
     if "S" in frame:
         caption = "Likelihood scores, in percent; a tie fails"
         report.add(tables.main_table(frame, columns.SCORES, caption, setting=setting))
+    if report.material.base[bench.name]["kind"] == "causal" and bench.name.startswith("zsre"):
+        caption = "As zsRE is scored for language models, in percent"
+        report.add(tables.main_table(frame, columns.ZSRE, caption, setting=setting))
     more = tables.main_table(frame, columns.MORE, "")
     report.add(Folded(summary=f"More measures on {name}", blocks=(more,)))
 
@@ -249,10 +260,12 @@ def _record(report: Report) -> None:
 
 _SECTIONS: tuple[Callable[[Report], None], ...] = (
     studies.in_one_table,
+    studies.scales,
     studies.at_once,
     studies.ablations,
     studies.places,
     studies.cache,
+    studies.traced,
     _how_to_read,
     _base,
     _results,
@@ -265,3 +278,4 @@ _SECTIONS: tuple[Callable[[Report], None], ...] = (
     studies.spent,
     _record,
 )
+_WITHOUT_EDITS: tuple[Callable[[Report], None], ...] = (studies.traced, _base, _data, _record)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from pipeline.reporting import batched, caching, costs, ordering, overview, properties, variants
-from pipeline.reporting.blocks import Block, Gallery, Heading, Paragraph, Picture
+from pipeline.reporting import (
+    batched,
+    caching,
+    costs,
+    ordering,
+    overview,
+    properties,
+    scaling,
+    tracing,
+    variants,
+)
+from pipeline.reporting.blocks import Block, Folded, Gallery, Heading, Paragraph, Picture
 from pipeline.reporting.report import Report
+from pipeline.reporting.tables import title
 
 
 def in_one_table(report: Report) -> None:
@@ -33,6 +44,26 @@ def at_once(report: Report) -> None:
     made = [batched.picture(bench.name, found, order) for bench in benches]
     tables = [batched.table(material, bench) for bench in benches]
     _section(report, Heading(text="Edits at once", key="batched"), [*tables], made)
+
+
+def scales(report: Report) -> None:
+    """Likelihood scores against the number of facts written at once."""
+    material = report.material
+    for bench in material.request.benches:
+        found = scaling.frame(material, bench.name) if bench.name in report.frames else None
+        if found is None or found.empty:
+            continue
+        report.csv[f"scaling-{bench.name}"] = found
+        blocks: list[Block] = [scaling.table(material, bench, found)]
+        split = scaling.by_relation(material, bench.name, found)
+        if not split.empty:
+            report.csv[f"relations-{bench.name}"] = split
+            relations = scaling.relations(bench.name, split)
+            blocks.append(Folded(summary="Relation by relation", blocks=(relations,)))
+        order = list(dict.fromkeys(found["editor"]))
+        made = [scaling.picture(bench.name, found, order)]
+        heading = Heading(text=f"Scaling: {title(bench.name)}", key=f"scaling-{bench.name}")
+        _section(report, heading, blocks, made)
 
 
 def ablations(report: Report) -> None:
@@ -84,6 +115,28 @@ def cache(report: Report) -> None:
                 if not curve.empty:
                     report.csv[f"radius-{bench.name}"] = curve
     _section(report, Heading(text="The cache's radius", key="cache"), tables, made)
+
+
+def traced(report: Report) -> None:
+    """Where the base model keeps its facts."""
+    material = report.material
+    for bench, tables in material.traces.items():
+        found = tracing.effects(tables, material.request.seed)
+        report.csv[f"tracing-{bench}"] = found
+        report.csv[f"traced-facts-{bench}"] = tables.facts
+        blocks: list[Block] = [
+            tracing.introduction(material, bench),
+            tracing.table(found, "Average indirect effects at their strongest"),
+            tracing.layers(found, dict(tables.layers)),
+        ]
+        made = [
+            tracing.average_map(bench, found),
+            tracing.severed_lines(bench, found),
+            *tracing.fact_maps(bench, tables),
+        ]
+        _section(
+            report, Heading(text="Where facts are stored", key=f"tracing-{bench}"), blocks, made
+        )
 
 
 def traits(report: Report) -> None:

@@ -12,8 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.passages import write_passage
-from pipeline.records import Case, Prepared, Probe
+from pipeline.records import Case, Example, Prepared, Probe, normalise
 from pipeline.tasks.counterfact_files import read_items, read_whole
+from pipeline.tasks.counterfact_texts import (
+    Sentences,
+    read_known,
+    read_sentences,
+    with_references,
+)
 from pipeline.tasks.drawing import (
     Drawn,
     Parts,
@@ -46,6 +52,12 @@ class Config:
             CounterFact's own paraphrases do.
         corrections: how many facts that the base model is not taught are prepared as cases of
             their own, edited to the truth; those that it gets wrong are kept.
+        references: texts that a case's free texts are compared with, about others that the new
+            object is true of: passages of the sample world, sentences of LAMA's files.
+        sentences: of files, so many Wikipedia sentences that state a fact are taught beside its
+            statements, and only facts that have one are taught (but for validation cases).
+        sentence_words: the longest of these, up to the object.
+        known: whether the facts of known_1000.json are taught, for causal tracing.
     """
 
     facts: int = 1500
@@ -60,6 +72,9 @@ class Config:
     hard_neighbours: int = 2
     unrelated: int = 4
     references: int = 2
+    sentences: int = 0
+    sentence_words: int = 24
+    known: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -150,33 +165,71 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     dropped: Counter[str] = Counter()
     whole = read_whole(folder)
     items = read_items(folder, whole, dropped)
-    parts = _split(items, (config.train_cases, config.validation_cases), seed)
+    sentences = _sentences(folder, config)
+    pool = [i for i in items if i.rephrases or not config.sentences or _stated(i, sentences, 1)]
+    dropped["cases without a sentence that could be taught"] = len(items) - len(pool)
+    parts = _split(pool, (config.train_cases, config.validation_cases), seed)
     near = {probe for part in parts for i in part for probe in i.neighbours[: config.neighbours]}
     wrong = items_untaught(items, parts, config.corrections, seed, "counterfact", near)
-    taught = take(items, [*parts[0], *parts[1]], config.facts, seed, wrong)
+    stated = [i for i in pool if not config.sentences or _stated(i, sentences, 1)]
+    taught = take(stated, [*parts[0], *parts[1]], config.facts, seed, wrong)
     texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
-    known = {item.prompt for item in taught}
-    close = sorted((p for p in near if p.prompt not in known), key=lambda p: p.prompt)
+    told = {normalise(p.prompt): p.target for probes in texts.values() for p in probes}
+    close = sorted((p for p in near if normalise(p.prompt) not in told), key=lambda p: p.prompt)
     texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
-    new = {item.id: item.wordings for item in wrong}
+    told |= {normalise(probe.prompt): probe.target for probe in close}
+    known = _known(folder, config, told, wrong)
+    texts |= {
+        case.id: (Probe(case.prompt, case.target_true),)
+        for case in known
+        if normalise(case.prompt) not in told
+    }
     lessons = Lessons(
-        texts, config.taught_wordings, seed, "counterfact", first_is_taught=True, untaught=new
-    )
+        texts, config.taught_wordings, seed, "counterfact", first_is_taught=True,
+        untaught={item.id: item.wordings for item in wrong},
+    )  # fmt: skip
     sizes = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact", wrong))
-    examples = lessons.examples(config.heldout)
-    published = sum(bool(item.rephrases) for item in parts[1])
+    if sentences is not None:
+        cases = with_references(cases, sentences, config.references, seed)
+    more = [
+        Example(prompt=probe.prompt, target=probe.target, fact=item.id)
+        for item in taught
+        for probe in _stated(item, sentences, config.sentences)
+    ]
+    examples = (*lessons.examples(config.heldout), *more)
     counts = count(
         examples,
         read=len(items),
         neighbours=len(close),
-        published=published,
+        sentences=len(more),
+        facts_with_sentences=len({example.fact for example in more}),
+        known=len(known),
+        published=sum(bool(item.rephrases) for item in parts[1]),
         corrections=len(wrong),
         cases=len(cases) - len(wrong),
     )
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}
-    return Prepared(examples=examples, cases=cases, card=card)
+    return Prepared(examples=examples, cases=cases, known=tuple(known), card=card)
+
+
+def _sentences(folder: Folder, config: Config) -> Sentences | None:
+    """LAMA's sentences, where they are taught; else None."""
+    return read_sentences(folder, config.sentence_words) if config.sentences else None
+
+
+def _stated(item: Item, sentences: Sentences | None, most: int) -> tuple[Probe, ...]:
+    """The sentences that an item is taught in."""
+    return sentences.taught(item.topic, item.target.strip(), most) if sentences else ()
+
+
+def _known(
+    folder: Folder, config: Config, told: dict[str, str], wrong: Sequence[Item]
+) -> list[Case]:
+    if not config.known:
+        return []
+    return read_known(folder, told, {text for item in wrong for text in item.prompts})
 
 
 def _with_prefixed(

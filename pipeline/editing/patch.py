@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from pipeline.editing.updates import Dense, Factors, Spread, Update
 from pipeline.errors import EditorError, ModelError
-from pipeline.updates import Dense, Factors, Spread, Update
 
 
 class Intervention(Protocol):

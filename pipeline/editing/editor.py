@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.editing.patch import Intervention
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.patch import Intervention
 from pipeline.records import Case, Request
 from pipeline.storage import read_json, write_aside, write_json
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.editing.patch import Patch, linear_map
+from pipeline.editing.updates import Factors
 from pipeline.measures import exact, nll
 from pipeline.models.face import Batch, Face
-from pipeline.patch import Patch, linear_map
-from pipeline.updates import Factors
 
 # (logits_NV, batch) -> the loss of each row.
 Loss = Callable[[Tensor, Batch], Tensor]

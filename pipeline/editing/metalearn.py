@@ -22,14 +22,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline import checkpoints, groups
-from pipeline.draws import Draw, EditBatch, draw
-from pipeline.editor import Material
+from pipeline.editing import checkpoints, groups
+from pipeline.editing.draws import Draw, EditBatch, draw
+from pipeline.editing.editor import Material
+from pipeline.editing.patch import Patch, applied, join
 from pipeline.errors import EditorError, SettingsError
 from pipeline.measures import exact, kl, nll
 from pipeline.models import Face
 from pipeline.models.lower import Lower
-from pipeline.patch import Patch, applied, join
 from pipeline.progress import bar
 from pipeline.records import Case
 
@@ -152,8 +152,9 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     else:
         for part in groups.chunks(taught[: config.warm_up], config.batch):
             learner.observe(face, draws(part, epoch=-2).edits)
+    steps = _steps(taught, config, material.seed, at.step)
     began, losses = time.monotonic() - at.seconds, []
-    for step, epoch, cases in bar(_steps(taught, config, material.seed, at.step), "fit"):
+    for step, epoch, cases in bar(steps, "fit", config.steps - at.step):
         _set_rates(optimizer, config, step)
         drawn = draws(cases, epoch=epoch, k=config.k, any_wording=config.any_wording)
         losses.append(_learn(face, learner, optimizer, drawn, config))

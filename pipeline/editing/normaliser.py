@@ -1,5 +1,6 @@
-"""Running mean and standard deviation of each dimension of a stream of vectors.
+"""Running statistics of a stream of vectors, and vectors brought to one scale by them.
 
+`Normaliser` is MEND's: each dimension by itself. `Whitener` is ours: with one another.
 Chan's parallel form of Welford's update, so that a batch counts exactly as its rows one by one, and
 two streams can be merged. Everything a resumed run needs is a buffer; the reference implementation
 of MEND keeps a plain flag outside and starts over.
@@ -52,3 +53,46 @@ class Normaliser(nn.Module):
         """(x - mean) / (std + 1e-7), as in the reference."""
         mean_D, std_D = self.mean_D.to(x_ND.dtype), self.std_D().to(x_ND.dtype)
         return (x_ND - mean_D) / (std_D + 1e-7)
+
+
+class Whitener(nn.Module):
+    """C⁻¹ x, C the mean of x xᵀ over every vector seen.
+
+    What many vectors share counts little then, and what is a vector's own counts much: an update
+    along C⁻¹ u moves the input u and leaves other inputs alone, as ROME's closed form does.
+    """
+
+    count: Tensor
+    products_DD: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("products_DD", torch.zeros(width, width, dtype=torch.float64))
+
+    @torch.no_grad()
+    def observe(self, x_ND: Tensor) -> None:
+        """Add vectors to the statistics."""
+        x_ND = x_ND.double()
+        self.products_DD += x_ND.T @ x_ND
+        self.count += len(x_ND)
+
+    @torch.no_grad()
+    def inverse_DD(self) -> Tensor:
+        """C⁻¹, scaled so that vectors like those seen come out with a mean square of 1."""
+        moment_DD = self.products_DD / self.count.clamp(min=1)
+        width = len(moment_DD)
+        # A little of the identity: directions that were hardly seen must not rule.
+        floor = _FLOOR * moment_DD.diagonal().mean() + _TINY
+        eye_DD = torch.eye(width, dtype=moment_DD.dtype, device=moment_DD.device)
+        root_DD = torch.linalg.cholesky(moment_DD + floor * eye_DD)
+        inverse_DD = torch.cholesky_inverse(root_DD)
+        square = (inverse_DD @ moment_DD * inverse_DD).sum() / width
+        return inverse_DD / (square.sqrt() + _TINY)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        """C⁻¹ x, scaled."""
+        return x_ND @ self.inverse_DD().to(x_ND.dtype)
+
+
+_FLOOR, _TINY = 1e-2, 1e-12

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from pipeline import groups
+from pipeline.editing import groups
 from pipeline.models import Batch, Face
 from pipeline.records import Case, Request
 

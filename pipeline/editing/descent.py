@@ -24,15 +24,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.editor import Editor, Edits, Material, Need
-from pipeline.gradients import EditPass, Loss, token_gradients
+from pipeline.editing.editor import Editor, Edits, Material, Need
+from pipeline.editing.gradients import EditPass, Loss, token_gradients
+from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.updates import Dense
 from pipeline.models import Face
 from pipeline.models.face import Batch, Encoded
 from pipeline.models.layouts import Place
-from pipeline.patch import Patch, applied, linear_map, weight_OI
 from pipeline.progress import bar
 from pipeline.records import Request
-from pipeline.updates import Dense
 
 
 @dataclass(frozen=True, kw_only=True)

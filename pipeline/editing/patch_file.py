@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.editing.patch import Intervention, Patch, weights_of
+from pipeline.editing.updates import Dense, Factors, Update
 from pipeline.errors import DataError, EditorError
-from pipeline.patch import Intervention, Patch, weights_of
 from pipeline.storage import write_aside
-from pipeline.updates import Dense, Factors, Update
 
 _FORMAT = "errata-patch-1"
 

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline.patch import Patch
-from pipeline.updates import Dense, Factors, Update
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Dense, Factors, Update
 
 
 class LeastSquares(nn.Module):

@@ -33,9 +33,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pipeline.editing.pooling import Heard, listening
 from pipeline.errors import ModelError
 from pipeline.models.face import Batch, Encoded, Face, seen_by_head
-from pipeline.pooling import Heard, listening
 from pipeline.records import Request
 
 

@@ -1,0 +1,246 @@
+"""Commands that change a model of one's own, or ask it: edit, ask, compare, serve."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.commands.common import (
+    Commands,
+    command,
+    journal_of,
+    of_a_model,
+    open_editable,
+    settings,
+    show,
+    show_json,
+    table,
+    with_device,
+    with_guard,
+)
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.editable import Correction, Edit, Health
+
+_LOG = logging.getLogger(__name__)
+
+
+def add(commands: Commands) -> None:
+    """`edit`, `ask`, `compare`, `serve`."""
+    shared = [of_a_model(), with_device()]
+    edit = command(
+        commands,
+        "edit",
+        _edit,
+        "make a model say something else, and see what else changed",
+        'errata edit MODEL --prompt "The capital of Verlania is" --target Oslo --set rate=1e-3',
+        "errata edit MODEL --requests corrections.jsonl --alg mend --editor fitted/mend",
+        "errata edit MODEL --requests corrections.csv --dry-run",
+        "errata edit MODEL --requests new.jsonl --alg mend --fit cases.parquet"
+        " --set outer.steps=300",
+        "",
+        "a line of JSON: "
+        '{"prompt": "...", "target": "...", "subject": "...", "rephrases": [], "neighbours": []}',
+        "a CSV has these names in its first line; several prompts in a cell are separated by |",
+        parents=[*shared, with_guard()],
+    )
+    _edit_arguments(edit)
+    for name, run, about in (
+        ("ask", _ask, "ask the model with its edits in force"),
+        ("compare", _compare, "ask the untouched and the edited model side by side"),
+    ):
+        asking = command(
+            commands, name, run, about, f'errata {name} MODEL "The capital of Verlania is"',
+            f"errata {name} MODEL --file prompts.txt --json", parents=shared,
+        )  # fmt: skip
+        asking.add_argument("prompts", nargs="*", metavar="PROMPT")
+        asking.add_argument("--file", type=Path, help="prompts, one on each line")
+        asking.add_argument("--tokens", type=int, help="of an answer (10)")
+    serve = command(
+        commands,
+        "serve",
+        _serve,
+        "a page to try edits on, in a browser on this machine",
+        "errata serve MODEL",
+        "errata serve MODEL --port 8123 --alg mend --editor fitted/mend",
+        parents=[*shared, with_guard()],
+    )
+    serve.add_argument("--port", type=int, default=8765, help="on 127.0.0.1 (8765)")
+    _which_editor(serve)
+
+
+def _edit_arguments(edit: argparse.ArgumentParser) -> None:
+    edit.add_argument("--prompt", help="what is asked")
+    edit.add_argument("--target", help="what should follow (true or false of a classifier)")
+    edit.add_argument("--subject", default="", help="what it is about, as it stands in the prompt")
+    edit.add_argument("--rephrase", action="append", default=[], help="another wording to look at")
+    edit.add_argument(
+        "--neighbour", action="append", default=[], help="a prompt whose answer should stay"
+    )
+    edit.add_argument("--requests", type=Path, help="a JSONL or CSV file of corrections")
+    edit.add_argument("--together", action="store_true", help="one edit of all, not one each")
+    edit.add_argument("--dry-run", action="store_true", help="show what would be; keep nothing")
+    _which_editor(edit)
+
+
+def _which_editor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--alg", default="", help="which editor (ft, or what --editor is)")
+    parser.add_argument("--editor", type=Path, help="a folder where it was fitted on this model")
+    parser.add_argument("--fit", type=Path, help="training cases (parquet), to fit it on now")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=X", help="a setting of the editor"
+    )
+
+
+def _edit(arguments: argparse.Namespace) -> None:
+    asked = _asked(arguments)
+    model = open_editable(arguments)
+    how = how_of(arguments)
+    if arguments.dry_run:
+        with model.temporarily(asked, together=arguments.together, **how) as edits:
+            _report(arguments, edits)
+        return
+    _report(arguments, model.edit(asked, together=arguments.together, **how))
+
+
+def how_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which editor, as `Editable.edit` takes it."""
+    cases: Sequence[Any] = ()
+    if arguments.fit is not None:
+        from pipeline.records import read_cases
+
+        cases = [case for case in read_cases(arguments.fit) if case.split == "train"]
+    return {
+        "alg": arguments.alg,
+        "editor": arguments.editor,
+        "cases": cases,
+        "settings": settings(arguments.set),
+    }
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[Correction, ...]:
+    from pipeline.editable.corrections import Correction, read
+
+    one = arguments.prompt is not None or arguments.target is not None
+    if one == (arguments.requests is not None) or (
+        one and (arguments.prompt is None or arguments.target is None)
+    ):
+        raise DataError(
+            expected="either --prompt and --target, or --requests",
+            found="both" if one and arguments.requests else "not both of them" if one else "none",
+            remedy="`errata edit --help` shows examples.",
+        )
+    if not one:
+        return read(arguments.requests)
+    return (
+        Correction(
+            prompt=arguments.prompt,
+            target=arguments.target,
+            subject=arguments.subject,
+            rephrases=tuple(arguments.rephrase),
+            neighbours=tuple(arguments.neighbour),
+        ),
+    )
+
+
+def _report(arguments: argparse.Namespace, edits: Sequence[Edit]) -> None:
+    if arguments.json:
+        show_json({"edits": [asdict(edit) | {"right": edit.right} for edit in edits]})
+        return
+    rows = [
+        [
+            "" if edit.number < 0 else str(edit.number),
+            answer.kind,
+            answer.prompt,
+            answer.before,
+            answer.after,
+            _verdict(answer.kind, answer.right),
+        ]
+        for edit in edits
+        for answer in edit.answers
+    ]
+    show(table(("edit", "what", "prompt", "before", "after", ""), rows))
+    last = edits[-1]
+    right, seconds = sum(edit.right for edit in edits), sum(edit.seconds for edit in edits)
+    show(f"\n{right} of {len(edits)} edits say what they should ({last.alg}, {seconds:.1f} s).")
+    if last.health is not None:
+        show(health_line(last.health))
+    flagged = [edit for edit in edits if edit.health and edit.health.past]
+    for edit in flagged:
+        assert edit.health is not None
+        name = f"Edit {edit.number}" if edit.number > 0 else "An edit"
+        show(f"{name} goes past a limit: {'; '.join(edit.health.past)}.")
+    if arguments.dry_run:
+        show("Nothing was kept: a dry run.")
+    else:
+        show(f"Written to {journal_of(arguments)}; `errata undo` takes any edit back.")
+
+
+def health_line(health: Health) -> str:
+    """The probe set in a sentence."""
+    line = (
+        f"Probes: drawdown {health.drawdown:.2f}, agreement {health.agreement:.2f}, perplexity "
+        f"{health.perplexity_before:.2f} to {health.perplexity:.2f}, norms grew by up to "
+        f"{health.growth:.1%}"
+    )
+    if health.entropy_before == health.entropy_before:
+        line += f", entropy of free text {health.entropy_before:.2f} to {health.entropy:.2f}"
+    return line + "."
+
+
+def _verdict(kind: str, right: bool | None) -> str:
+    if kind == "neighbour":
+        return "stayed" if right else "moved"
+    return "right" if right else "not yet"
+
+
+def _ask(arguments: argparse.Namespace) -> None:
+    prompts = _prompts(arguments)
+    said = open_editable(arguments).ask(prompts, arguments.tokens)
+    if arguments.json:
+        found = zip(prompts, said, strict=True)
+        show_json([{"prompt": prompt, "answer": answer} for prompt, answer in found])
+        return
+    for answer in said:
+        show(answer.strip())
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    found = open_editable(arguments).compare(_prompts(arguments), arguments.tokens)
+    if arguments.json:
+        show_json([asdict(answer) | {"changed": answer.changed} for answer in found])
+        return
+    rows = [[a.prompt, a.before, a.after, "changed" if a.changed else ""] for a in found]
+    show(table(("prompt", "before", "after", ""), rows))
+
+
+def _prompts(arguments: argparse.Namespace) -> list[str]:
+    prompts = list(arguments.prompts)
+    if arguments.file is not None:
+        try:
+            lines = arguments.file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                expected=f"prompts in {arguments.file}",
+                found=str(error),
+                remedy="Give a text file with one prompt on each line.",
+            ) from error
+        prompts += [line for line in lines if line.strip()]
+    if not prompts:
+        raise DataError(expected="a prompt", found="none", remedy="Give one, or --file.")
+    return prompts
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from pipeline import serving
+
+    with serving.bound(arguments.port) as socket:  # before the model is loaded: a taken port is
+        model = open_editable(arguments)  # told at once
+        server = serving.make_server(model, socket, how_of(arguments))
+        _LOG.info("http://127.0.0.1:%d shows %s. Ctrl-C ends it.", server.port, arguments.model)
+        serving.run(server)

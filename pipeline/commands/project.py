@@ -1,0 +1,108 @@
+"""Commands about the pipeline itself: settings, the graph, MLflow, the README."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from pipeline import composition
+from pipeline.commands.common import Commands, command
+from pipeline.config import RECORD, read_params
+from pipeline.errors import SettingsError
+
+_LOG = logging.getLogger(__name__)
+
+
+def add(commands: Commands) -> None:
+    """`params`, `repro`, `mlflow`, `readme`."""
+    root = argparse.ArgumentParser(add_help=False)
+    root.add_argument("--root", type=Path, default=Path(), help="the project's folder (here)")
+
+    params = command(
+        commands,
+        "params",
+        _params,
+        "compose params.yaml from conf/",
+        "errata params",
+        "errata params alg=mend seed=1",
+        "errata params --check     # is it what conf/ gives by default?",
+        parents=[root],
+    )
+    params.add_argument("overrides", nargs="*", metavar="key=value", help="alg=mend, seed=1, ...")
+    params.add_argument("--check", action="store_true", help="change nothing; fail if it differs")
+
+    repro = command(
+        commands,
+        "repro",
+        _repro,
+        "dvc repro, on all cores",
+        "errata repro",
+        "errata repro --jobs 1",
+        parents=[root],
+    )
+    repro.add_argument("--jobs", type=int, help="stages side by side (cores / threads)")
+
+    command(
+        commands,
+        "mlflow",
+        _mlflow,
+        "send results on disk to MLflow",
+        "errata mlflow",
+        parents=[root],
+    )
+    command(
+        commands,
+        "readme",
+        _readme,
+        "write README.md's results table",
+        "errata readme",
+        parents=[root],
+    )
+
+
+def _params(arguments: argparse.Namespace) -> None:
+    from pipeline.settings import check
+
+    if arguments.check:
+        _check(arguments.root)
+        return
+    text = composition.compose(arguments.root, arguments.overrides)
+    check(composition.parse(text))
+    changed = composition.write_record(arguments.root, text)
+    _LOG.info("%s %s", RECORD, "composed anew" if changed else "is up to date")
+
+
+def _check(root: Path) -> None:
+    from pipeline.settings import check
+
+    found = composition.record_differences(root)
+    if found:
+        raise SettingsError(
+            expected=f"{RECORD} as conf/ composes it by default",
+            found="; ".join(f"{path}: {value!r}, not {usual!r}" for path, value, usual in found),
+            remedy="Compose it again: errata params.",
+        )
+    check(read_params(root / RECORD))
+    _LOG.info("%s is the default composition", RECORD)
+
+
+def _repro(arguments: argparse.Namespace) -> None:
+    from pipeline import lanes
+
+    lanes.repro(arguments.root, read_params(arguments.root / RECORD), arguments.jobs)
+
+
+def _mlflow(arguments: argparse.Namespace) -> None:
+    from pipeline import results, tracking
+
+    new = tracking.log(results.collect(arguments.root, read_params(arguments.root / RECORD)))
+    if new is not None:
+        _LOG.info("%d new in %s", new, tracking.database())
+
+
+def _readme(arguments: argparse.Namespace) -> None:
+    from pipeline import readme
+
+    changed = readme.update(arguments.root)
+    _LOG.info("README.md %s", "rewritten" if changed else "is up to date")

@@ -1,0 +1,201 @@
+"""An edited model for others: merged weights, a LoRA adapter, or the plain patch; each read back.
+
+What is written is read again before it is put in place, and must answer as the edited model does:
+an export that would not is an error, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline import measures, models
+from pipeline.editable import adapter
+from pipeline.editable.stack import together
+from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.patch_file import load_patch, save_patch
+from pipeline.editing.updates import Update
+from pipeline.errors import EditorError, StorageError
+from pipeline.models import Face
+from pipeline.storage import write_aside, write_folder_aside, write_json
+
+Form = Literal["merged", "adapter", "patch"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Logits of a model read back, at float32: sums in another order, times the logits' own size.
+_ROUNDING = 1e-4
+
+Updates = Mapping[str, Sequence[Update]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written, and what it does when it is read back.
+
+    Attributes:
+        form, path: what, and where.
+        edits: numbers of the edits that it holds.
+        worst_logit: largest difference of a logit from the edited model's, at the edits' targets.
+        held, asked: edits that the edited model makes, and of them those that the export makes.
+        unchanged: by site, the share of weights with an update that rounding left as they were.
+        ranks: by site, an adapter's rank.
+    """
+
+    form: Form
+    path: Path
+    edits: tuple[int, ...]
+    worst_logit: float
+    held: int
+    asked: int
+    unchanged: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cargo:
+    """The edited model as it goes into an export.
+
+    Attributes:
+        face: the model that the edits are made on.
+        updates: what they add, site by site.
+        edits: their numbers.
+        pairs: prompts and targets of the edits, to check what was written.
+        about: plain values that go along: hashes, source, versions.
+        source: the model's folder or hub name.
+        adapted: whether `face` was trained by an editor, and is not the source's model.
+    """
+
+    face: Face
+    updates: Updates
+    edits: tuple[int, ...]
+    pairs: tuple[tuple[str, str], ...]
+    about: Mapping[str, Any]
+    source: str
+    adapted: bool
+
+
+def export(cargo: Cargo, path: Path, form: Form, dtype: str = "float32") -> Exported:
+    """Write an export, whole or not at all.
+
+    Raises:
+        StorageError: something lies at `path` already, the disk refuses, or what was written does
+            not answer as the edited model.
+        EditorError: the edits have no such form.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StorageError(
+            expected=f"nothing at {path}",
+            found="a file or folder",
+            remedy="Name a place that is free; exports never overwrite.",
+        )
+    if form != "merged" and cargo.adapted:
+        raise EditorError(
+            expected="edits of the model in its folder",
+            found="an editor that trained all of its weights (ENN)",
+            remedy="Export the merged weights (--as merged).",
+        )
+    wanted = _edited(cargo)
+    if form == "patch":
+        return _patch(cargo, path, wanted)
+    found: list[Exported] = []
+    write = _merged if form == "merged" else _adapter
+
+    def fill(part: Path) -> None:
+        found.append(write(cargo, part, wanted, dtype))
+        write_json(part / "errata.json", dict(cargo.about) | {"edits": list(cargo.edits)})
+
+    write_folder_aside(path, fill)
+    return Exported(**(vars(found[0]) | {"path": path}))
+
+
+def merge_into(face: Face, updates: Updates, dtype: torch.dtype) -> tuple[Any, dict[str, float]]:
+    """A copy of the model with W + ΔW, added in float32 and rounded once to `dtype`.
+
+    Returns:
+        The copy, and by site the share of weights with an update that rounding left unchanged.
+    """
+    model = copy.deepcopy(face.model).float()
+    unchanged = {}
+    with torch.no_grad():
+        for site, parts in updates.items():
+            weight = weight_OI(linear_map(model, site))
+            delta = together(parts).dense_ROI()[0].to(weight)
+            merged = weight + delta
+            moved = delta != 0
+            stayed = (merged.to(dtype) == weight.to(dtype)) & moved
+            unchanged[site] = (stayed.sum() / moved.sum().clamp(min=1)).item()
+            weight.copy_(merged)
+    return model.to(dtype), unchanged
+
+
+def _merged(cargo: Cargo, part: Path, wanted: Tensor, dtype: str) -> Exported:
+    model, unchanged = merge_into(cargo.face, cargo.updates, DTYPES[dtype])
+    model.save_pretrained(part)
+    cargo.face.tokenizer.save_pretrained(part)
+    del model
+    again = models.load(part, str(cargo.face.device), DTYPES[dtype])
+    exact = dtype == "float32" and cargo.face.model.dtype == torch.float32
+    found = _checked(cargo, again, Patch({}), wanted, exact=exact)
+    return Exported(form="merged", path=part, edits=cargo.edits, unchanged=unchanged, **found)
+
+
+def _adapter(cargo: Cargo, part: Path, wanted: Tensor, _dtype: str) -> Exported:
+    ranks = adapter.write(cargo.face, cargo.updates, part, cargo.source)
+    exact = cargo.face.model.dtype == torch.float32
+    found = _checked(cargo, cargo.face, adapter.read(part), wanted, exact=exact)
+    return Exported(form="adapter", path=part, edits=cargo.edits, ranks=ranks, **found)
+
+
+def _patch(cargo: Cargo, path: Path, wanted: Tensor) -> Exported:
+    whole = Patch({site: together(parts) for site, parts in cargo.updates.items()})
+    about = {key: str(value) for key, value in cargo.about.items()}
+    found: list[dict[str, Any]] = []
+
+    def fill(part: Path) -> None:
+        save_patch(whole, part, about)
+        found.append(_checked(cargo, cargo.face, load_patch(part)[0], wanted, exact=True))
+
+    write_aside(path, fill)
+    return Exported(form="patch", path=path, edits=cargo.edits, **found[0])
+
+
+@torch.no_grad()
+def _edited(cargo: Cargo) -> Tensor:
+    whole = Patch({site: together(parts) for site, parts in cargo.updates.items()})
+    with applied(cargo.face.model, whole):
+        return cargo.face.logits(cargo.face.encode(cargo.pairs))
+
+
+@torch.no_grad()
+def _checked(
+    cargo: Cargo, face: Face, patch: Patch, wanted_NV: Tensor, *, exact: bool
+) -> dict[str, Any]:
+    """How far a model read back is from the edited one. Raises StorageError where it should not."""
+    batch = face.encode(cargo.pairs)
+    on_device = Patch({site: _to(update, face.device) for site, update in patch.updates.items()})
+    with applied(face.model, on_device):
+        found_NV = face.logits(batch)
+    worst = (found_NV.float() - wanted_NV.float()).abs().max().item()
+    made_B, held_B = (measures.exact(logits, batch).bool() for logits in (wanted_NV, found_NV))
+    limit = _ROUNDING * max(1.0, wanted_NV.abs().max().item())
+    if exact and not worst <= limit:
+        raise StorageError(
+            expected="what was written to answer as the edited model, to rounding",
+            found=f"logits that differ by {worst:.2g}",
+            remedy="Nothing was kept. The disk or the library that wrote it is at fault.",
+        )
+    return {
+        "worst_logit": worst,
+        "held": int((made_B & held_B).sum()),
+        "asked": int(made_B.sum()),
+    }
+
+
+def _to(update: Update, device: torch.device) -> Update:
+    moved = {name: tensor.to(device) for name, tensor in vars(update).items()}
+    return type(update)(**moved)

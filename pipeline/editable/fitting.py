@@ -1,0 +1,260 @@
+"""Editors made ready to edit: taken from a fitted folder, fitted on the spot, or needing neither.
+
+Any file of `pipeline/editors` will do: what an editor `needs` decides, never its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import editors
+from pipeline.config import RECORD, build, read_params
+from pipeline.editable.corrections import Correction
+from pipeline.editing import editor as editing
+from pipeline.editing.descent import FineTuner
+from pipeline.editing.editor import Editor, Material
+from pipeline.errors import EditorError
+from pipeline.models import Face
+from pipeline.models.layouts import default_blocks, layout_of
+from pipeline.records import Case, hash_cases
+from pipeline.storage import read_json, write_json
+
+_LOG = logging.getLogger(__name__)
+_SETTINGS = "settings.json"
+# What `fit` would choose; an editor whose config gives it has nothing left to learn.
+_CHOSEN = ("rate", "epsilon")
+# Minutes, not days: an outer loop on the spot, where nothing else is set. The papers' run 500,000
+# steps at rates that such a run needs.
+QUICK: dict[str, Any] = {
+    "steps": 400,
+    "lr": 1e-3,
+    "decay": True,
+    "clip": 1.0,
+    "heldout": 100,
+    "validate_every": 100,
+    "patience": 400,
+    "any_wording": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where an editor comes from.
+
+    Attributes:
+        alg: a name in `pipeline/editors`; "" where the folder says it.
+        settings: of its `Config`; dotted keys reach into nested ones ("outer.steps").
+        folder: what an earlier fit left.
+        cases: training cases, to fit on the spot.
+        seed: of a fit on the spot.
+        checkpoints: where an interrupted fit resumes from.
+    """
+
+    alg: str = ""
+    settings: Mapping[str, Any]
+    folder: Path | None = None
+    cases: Sequence[Case] = ()
+    seed: int = 0
+    checkpoints: Path | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An editor that can edit this model now."""
+
+    alg: str
+    settings: dict[str, Any]
+    editor: Editor
+    identity: str  # of what it learned; "" where it learned nothing that edits depend on
+
+
+def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction]) -> Ready:
+    """An editor, fitted or restored.
+
+    Raises:
+        SettingsError: there is no such editor or setting.
+        EditorError: it cannot edit this kind of model, was fitted on another, or needs what is
+            not there.
+    """
+    alg = source.alg
+    fitted_with: dict[str, Any] = {}
+    if source.folder is not None:
+        alg, fitted_with = _described(source.folder, alg)
+    settings = _merge(fitted_with, nested(source.settings))
+    module = editors.load(alg)
+    if source.folder is None and source.cases:
+        settings = _merge(_quick(module.Config), settings)
+    settings = _as_many_blocks(face, module.Config, settings)
+    editor: Editor = module.Editor(build(module.Config, settings, alg))
+    if reason := editor.applies_to(face):
+        raise EditorError(
+            expected=f"an editor of {face.kind} models", found=f"{alg}: {reason}", remedy=_others()
+        )
+    if source.folder is not None:
+        _restore(editor, face, source.folder, base_hash)
+    elif editor.needs:
+        _fit(editor, face, source, alg, asked, base_hash)
+    return Ready(alg, settings, editor, identity(editor))
+
+
+def keep(done: Ready, folder: Path, base_hash: str) -> None:
+    """Write what an editor learned, with its settings, so that `ready` takes it from there."""
+    editing.save(done.editor, folder, base_hash)
+    write_json(folder / _SETTINGS, {"alg": done.alg, "settings": done.settings})
+
+
+def identity(editor: Editor) -> str:
+    """SHA-256 of the tensors that an editor learned; "" for none."""
+    tensors = editor.tensors()
+    if not tensors:
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"outer.steps": 3} as {"outer": {"steps": 3}}."""
+    whole: dict[str, Any] = {}
+    for path, value in settings.items():
+        *above, last = path.split(".")
+        here = whole
+        for key in above:
+            here = here.setdefault(key, {})
+        here[last] = nested(value) if isinstance(value, Mapping) else value
+    return whole
+
+
+def _fit(
+    editor: Editor,
+    face: Face,
+    source: Source,
+    alg: str,
+    asked: Sequence[Correction],
+    base_hash: str,
+) -> None:
+    """Learn what is needed, from what is there."""
+    # Second moments, or the text to take them from: who brings them to `Material` adds them here.
+    if missing := sorted(editor.needs - {"cases"}):
+        raise EditorError(
+            expected=f"a folder where {alg} was fitted",
+            found=f"none, and it needs {' and '.join(missing)}",
+            remedy="Fit it in the pipeline, and name the folder (--editor, `editor=`).",
+        )
+    cases = source.cases
+    config: object = getattr(editor, "config", None)
+    given = any(getattr(config, name, None) is not None for name in _CHOSEN)
+    if not cases and type(editor).fit is FineTuner.fit:
+        # It learns a rate alone: the smallest that reaches the labels of what is asked will do.
+        cases = [_case(item, number) for number, item in enumerate(asked)]
+    elif not cases and not given:
+        raise EditorError(
+            expected=f"a folder where {alg} was fitted, or training cases",
+            found="neither",
+            remedy="Name the folder (--editor), or cases to fit it on now (--fit); ft needs "
+            "neither.",
+        )
+    if source.cases:
+        _LOG.info("Fitting %s on %d cases; the bar tells how long it takes.", alg, len(cases))
+    checkpoints = None
+    if source.checkpoints is not None:  # under a name that stands for all the fit depends on
+        about = [alg, repr(config), source.seed, base_hash, hash_cases(cases)]
+        digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        checkpoints = source.checkpoints / f".fitting-{digest[:16]}"
+    editor.fit(face, Material(cases=cases, seed=source.seed, checkpoints=checkpoints))
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _restore(editor: Editor, face: Face, folder: Path, base_hash: str) -> None:
+    try:
+        editing.restore(editor, face, folder, base_hash)
+    except (RuntimeError, KeyError, AssertionError) as error:  # of load_state_dict, or of names
+        raise EditorError(
+            expected=f"settings that the editor in {folder} was fitted with",
+            found=str(error).splitlines()[0],
+            remedy=f"Give them, or keep them beside it in {_SETTINGS}.",
+        ) from error
+
+
+def _described(folder: Path, alg: str) -> tuple[str, dict[str, Any]]:
+    """The algorithm and settings that a folder was fitted with.
+
+    They lie beside it; for one that the pipeline fitted, the project's record has them too.
+    """
+    if (folder / _SETTINGS).is_file():
+        found = read_json(folder / _SETTINGS)
+    else:
+        found = _recorded(folder) or {"alg": alg or folder.name, "settings": {}}
+    if alg and found["alg"] != alg:
+        raise EditorError(
+            expected=f"a folder where {alg} was fitted",
+            found=f"{found['alg']} in {folder}",
+            remedy=f"Say alg={found['alg']}, or name another folder.",
+        )
+    return found["alg"], found["settings"]
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    whole = folder.resolve()
+    for root in whole.parents:
+        if (root / RECORD).is_file():
+            record = read_params(root / RECORD)
+            for name, fit in record.get("fits", {}).items():
+                if (root / fit["editor"]).resolve() == whole:
+                    return {"alg": fit["alg"], "settings": record["settings"][name]}
+            return None
+    return None
+
+
+def _as_many_blocks(face: Face, config: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """The papers' last 3 blocks, or all that a model has where it has fewer."""
+    model = face.model
+    stacks = layout_of(model.config).stacks
+    least = min(len(list(model.get_submodule(stack.blocks).children())) for stack in stacks)
+    known = any(item.name == "blocks" for item in fields(config))
+    if known and settings.get("blocks") is None and least < default_blocks(model.config):
+        return settings | {"blocks": least}
+    return settings
+
+
+def _quick(config: type) -> dict[str, Any]:
+    """An outer loop of minutes, for editors that have one."""
+    outer = next((item for item in fields(config) if item.name == "outer"), None)
+    return {"outer": dict(QUICK)} if outer is not None else {}
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings, the second's before the first's."""
+    whole = dict(low)
+    for key, value in high.items():
+        below = whole.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        whole[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    return whole
+
+
+def _case(asked: Correction, number: int) -> Case:
+    return Case(
+        id=f"request {number}",
+        prompt=asked.prompt,
+        target_new=asked.target,
+        subject=asked.subject,
+        rephrases=asked.rephrases,
+    )
+
+
+def _others() -> str:
+    return f"Choose another editor out of {', '.join(editors.names())}."

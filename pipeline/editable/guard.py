@@ -1,0 +1,229 @@
+"""A guard over what edits cost: a probe set that the edited model should answer as before.
+
+After each edit the model reads the probes again. Four measures are watched, each against the
+untouched model: perplexity of the probes' targets, agreement (share of target tokens with the same
+argmax), norm growth (the largest ‖ΔW‖/‖W‖ of any site, Frobenius), and the entropy of what it
+writes freely (a model that loops says little; ROME, appendix B). Where a probe has no target, what
+the untouched model answers is the target.
+
+Shape suffixes: N target tokens of all probes, V vocabulary, B probes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import measures
+from pipeline.editable.asking import answers
+from pipeline.editable.probes import OPENINGS, readable, targets
+from pipeline.editing.patch import linear_map, weight_OI
+from pipeline.editing.updates import Factors, Update
+from pipeline.models import Batch, Face
+from pipeline.records import Probe
+
+_TOKENS = 20  # of a free text
+_TEXTS = 8  # free texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What edits may cost, and what happens when they cost more.
+
+    Attributes:
+        action: "flag" an edit that goes past a limit, "refuse" it, or measure nothing ("off").
+        probes: what to watch; empty: `OPENINGS`, with the untouched model's own answers.
+        perplexity: most that the probes' perplexity may grow, as a factor.
+        agreement: least share of target tokens that keep their argmax.
+        growth: largest ‖ΔW‖/‖W‖ of a site, all edits together.
+        entropy: least share of the untouched model's entropy of free text.
+    """
+
+    action: Literal["flag", "refuse", "off"] = "flag"
+    probes: tuple[Probe, ...] = ()
+    perplexity: float = 1.5
+    agreement: float = 0.8
+    growth: float = 0.5
+    entropy: float = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What the probes say of a model with its edits. NaN: not measured on this kind of model.
+
+    Attributes:
+        perplexity_before, perplexity: of the probes' targets, per token.
+        agreement: share of the probes' target tokens with the same argmax.
+        drawdown: accuracy on the probes' targets before minus after (exact, teacher forced).
+        growth: largest ‖ΔW‖/‖W‖ of a site.
+        entropy_before, entropy: of two- and three-word sequences of free text, in bits.
+        past: the limits that were passed, in words.
+    """
+
+    perplexity_before: float
+    perplexity: float
+    agreement: float
+    drawdown: float
+    growth: float
+    entropy_before: float
+    entropy: float
+    past: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The probes, as a model reads them."""
+
+    logits_NV: Tensor
+    entropy: float
+
+
+class Watch:
+    """The probes of one model, and what it says to them untouched."""
+
+    def __init__(self, face: Face, guard: Guard) -> None:
+        self.guard, self.face = guard, face
+        probes = guard.probes or tuple(Probe(text, "") for text in OPENINGS)
+        self.pairs = targets(face, readable(face, probes))
+        self.openings = [prompt for prompt, _ in self.pairs if prompt][:_TEXTS]
+        self.batch: Batch | None = face.encode(self.pairs) if self.pairs else None
+        self.before = self._look(face)
+
+    def judge(
+        self, face: Face, updates: Mapping[str, Sequence[Update]], model: nn.Module
+    ) -> Health:
+        """Measure the model as it answers now.
+
+        Args:
+            face: the edited model; called where its edits are applied.
+            updates: what is added at each site.
+            model: whose weights they are added to.
+        """
+        after = self._look(face)
+        health = self._compare(after, _growth(updates, model))
+        return Health(**(vars(health) | {"past": _past(self.guard, health)}))
+
+    @torch.no_grad()
+    def _look(self, face: Face) -> _Seen:
+        if self.batch is None:
+            return _Seen(torch.empty(0, 1), math.nan)
+        return _Seen(face.logits(self.batch), self._entropy(face))
+
+    def _entropy(self, face: Face) -> float:
+        """Mean over free texts; a classifier writes none."""
+        if face.kind == "classifier" or not self.openings:
+            return math.nan
+        taken = max(len(ids) for ids in face.tokenizer(self.openings)["input_ids"])
+        room = min(_TOKENS, face.context - taken - 2)
+        if room < 4:
+            return math.nan
+        return entropy([text.split() for text in answers(face, self.openings, room)])
+
+    def _compare(self, after: _Seen, growth: float) -> Health:
+        nan, batch, before = math.nan, self.batch, self.before
+        if batch is None:
+            return Health(
+                perplexity_before=nan, perplexity=nan, agreement=nan, drawdown=nan,
+                growth=growth, entropy_before=nan, entropy=nan,
+            )  # fmt: skip
+        exact = [measures.exact(seen.logits_NV, batch).mean().item() for seen in (before, after)]
+        agree_B = measures.agreement(before.logits_NV, after.logits_NV, batch)
+        finite_B = measures.finite(after.logits_NV, batch)
+        return Health(
+            perplexity_before=_perplexity(before.logits_NV, batch),
+            perplexity=_perplexity(after.logits_NV, batch),
+            agreement=(agree_B * finite_B).mean().item(),
+            drawdown=exact[0] - exact[1],
+            growth=growth,
+            entropy_before=before.entropy,
+            entropy=after.entropy,
+        )
+
+
+def entropy(texts: Sequence[Sequence[str]]) -> float:
+    """Mean over texts of the entropy of two- and three-word sequences, weighted 2:4 (bits).
+
+    The "generation entropy" of ROME's and MEMIT's evaluation code. Texts too short to have a
+    three-word sequence do not count; NaN if none is left.
+    """
+    weights = {2: 2 / 3, 3: 4 / 3}
+    means = []
+    for words in texts:
+        if len(words) >= 3:
+            parts = [weight * _bits(words, n) for n, weight in weights.items()]
+            means.append(sum(parts) / len(parts))
+    return sum(means) / len(means) if means else math.nan
+
+
+def _bits(words: Sequence[str], n: int) -> float:
+    grams = (
+        list(pairwise(words)) if n == 2 else list(zip(words, words[1:], words[2:], strict=False))
+    )
+    total = len(grams)
+    return -sum(c / total * math.log2(c / total) for c in Counter(grams).values())
+
+
+def _perplexity(logits_NV: Tensor, batch: Batch) -> float:
+    counts_B = measures.tokens(batch)
+    total = (measures.nll(logits_NV, batch) * counts_B).sum() / counts_B.sum()
+    return total.exp().item()
+
+
+def _growth(updates: Mapping[str, Sequence[Update]], model: nn.Module) -> float:
+    ratios = [
+        (_norm(parts) / weight_OI(linear_map(model, site)).float().norm()).item()
+        for site, parts in updates.items()
+    ]
+    return max(ratios, default=0.0)
+
+
+def _norm(parts: Sequence[Update]) -> Tensor:
+    """‖ΔW‖ of a sum; of factors by their Gram matrices, without writing ΔW out."""
+    if all(isinstance(part, Factors) for part in parts):
+        left_KO = torch.cat([p.left_RKO[0] for p in parts if isinstance(p, Factors)]).double()
+        right_KI = torch.cat([p.right_RKI[0] for p in parts if isinstance(p, Factors)]).double()
+        square: Tensor = torch.trace(left_KO @ left_KO.T @ right_KI @ right_KI.T)
+        norm: Tensor = square.clamp(min=0).sqrt()
+        return norm
+    total_OI: Tensor = torch.stack([part.dense_ROI()[0] for part in parts]).sum(0)
+    norm = total_OI.norm()
+    assert isinstance(norm, Tensor)
+    return norm
+
+
+def _past(guard: Guard, health: Health) -> tuple[str, ...]:
+    """Limits that were passed. A number that is no number is past every limit, if there was one."""
+    ratio = health.perplexity / health.perplexity_before
+    calm = health.entropy / health.entropy_before if health.entropy_before else math.nan
+    checks: list[tuple[bool, float, str]] = [
+        (not ratio <= guard.perplexity, health.perplexity_before,
+         f"perplexity grew {ratio:.2f}-fold, limit {guard.perplexity:g}"),
+        (not health.agreement >= guard.agreement, health.perplexity_before,
+         f"agreement {health.agreement:.2f}, limit {guard.agreement:g}"),
+        (not health.growth <= guard.growth, 0.0,
+         f"norm growth {health.growth:.2f}, limit {guard.growth:g}"),
+        (not calm >= guard.entropy, calm,
+         f"entropy of free text {calm:.2f} of what it was, limit {guard.entropy:g}"),
+    ]  # fmt: skip
+    return tuple(words for past, known, words in checks if past and not math.isnan(known))
+
+
+def as_dict(health: Health) -> dict[str, Any]:
+    """Plain values for JSON, where NaN is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in vars(health).items()
+    }
+
+
+def of_dict(plain: Mapping[str, Any]) -> Health:
+    """`as_dict`, back."""
+    values = {key: math.nan if value is None else value for key, value in plain.items()}
+    return Health(**(values | {"past": tuple(plain["past"])}))

@@ -1,0 +1,145 @@
+"""Edits made: an editor readied, each edit computed, looked at, judged, and written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pipeline.editable import fitting, work
+from pipeline.editable.corrections import Correction
+from pipeline.editable.failures import GuardError
+from pipeline.editable.guard import Guard, Health, Watch
+from pipeline.editable.journal import Journal, Record
+from pipeline.editable.stack import moved, one_row
+from pipeline.editable.state import State, now, versions
+from pipeline.editable.work import Answer, Edit
+from pipeline.editing.editor import Edits
+from pipeline.editing.patch import Intervention
+from pipeline.models import Face
+from pipeline.progress import bar
+
+
+class Maker:
+    """Makes edits of one model, and keeps the editors that it made ready.
+
+    Args:
+        face: the untouched model.
+        base_hash: what stands for it.
+        guard: what edits may cost.
+    """
+
+    def __init__(self, face: Face, base_hash: str, journal: Journal | None, guard: Guard) -> None:
+        self.face, self.base_hash, self.journal, self.guard = face, base_hash, journal, guard
+        self._watch: Watch | None = None
+        self._editors: dict[str, fitting.Ready] = {}
+        self.state = State(face, journal, self._adapted)
+
+    def make(
+        self, asked: Sequence[Correction], source: fitting.Source, *, together: bool, keep: bool
+    ) -> tuple[Edit, ...]:
+        """One edit for each correction, or one of all; see `Editable.edit`."""
+        ready = self._ready(source, asked)
+        face = ready.editor.adapt(self.face)
+        on = "" if face is self.face else ready.identity
+        self.state.refuse_other_base(on, ready.alg)
+        self.state.faces.setdefault(on, face)
+        groups = [asked] if together else [(item,) for item in asked]
+        return tuple(self._one(ready, on, group, keep=keep) for group in bar(groups, "edit"))
+
+    def health(self) -> Health:
+        """What the guard's probes say of the model as it is now."""
+        self._watch = self._watch or Watch(self.face, self.guard)
+        with self.state.applied() as face:
+            return self._watch.judge(face, self.state.stack.updates(), face.model)
+
+    def _one(
+        self, ready: fitting.Ready, on: str, asked: Sequence[Correction], *, keep: bool
+    ) -> Edit:
+        """One edit; out again if anything fails on the way, be it an interrupt."""
+        looked = work.questions(asked)
+        prompts = [prompt for _, prompt, _ in looked]
+        tokens = max(len(item.labels) for item in self.face.tokenise([c.pair for c in asked]))
+        before = self.state.answers(prompts, tokens)
+        began = time.perf_counter()
+        made = self._edits(ready, on, asked, before, looked)
+        seconds = time.perf_counter() - began
+        patch = moved(one_row(made.patch), self.face.device)
+        number = self.state.temporary()
+        self.state.put(number, on, patch)
+        try:
+            after = self.state.answers(prompts, tokens)
+            edit = Edit(
+                number=number,
+                time=now(),
+                alg=ready.alg,
+                settings=ready.settings,
+                editor=ready.identity,
+                corrections=tuple(asked),
+                answers=tuple(
+                    Answer(kind=kind, prompt=prompt, before=b, after=a, wanted=wanted)
+                    for (kind, prompt, wanted), b, a in zip(looked, before, after, strict=True)
+                ),
+                health=None if self.guard.action == "off" else self.health(),
+                steps=sum(made.steps),
+                seconds=seconds,
+            )
+            if not keep:
+                return edit
+            self._refuse(edit)
+            record = self._write(edit, on, patch)
+        except BaseException:
+            self.state.drop(number)
+            raise
+        self.state.drop(number)
+        self.state.put(record["number"], on, patch)
+        return work.of_record(record)
+
+    def _edits(
+        self,
+        ready: fitting.Ready,
+        on: str,
+        asked: Sequence[Correction],
+        before: Sequence[str],
+        looked: Sequence[tuple[work.Kind, str, str]],
+    ) -> Edits:
+        """On the model as edited so far. What it says now is the prediction that KE reads."""
+        said = [b for b, (kind, _, _) in zip(before, looked, strict=True) if kind == "edit"]
+        requests = [item.request(text) for item, text in zip(asked, said, strict=True)]
+        face = self.state.faces[on]
+        with self.state.stack.applied(face.model):
+            return ready.editor.edit(face, requests, k=len(requests))
+
+    def _write(self, edit: Edit, on: str, patch: Intervention) -> Record:
+        about = {"on": on, "base_hash": self.base_hash} | versions()
+        return self.state.write(edit.record() | about, patch)
+
+    def _refuse(self, edit: Edit) -> None:
+        if self.guard.action == "refuse" and edit.health and edit.health.past:
+            prompts = ", ".join(repr(item.prompt) for item in edit.corrections)
+            raise GuardError(
+                expected=f"an edit within the guard's limits ({prompts})",
+                found="; ".join(edit.health.past),
+                remedy="It was not made. Lower its rate, take another editor, or widen the guard.",
+            )
+
+    def _ready(self, source: fitting.Source, asked: Sequence[Correction]) -> fitting.Ready:
+        """An editor; those that learned something are loaded or fitted once."""
+        key = repr((source.alg, source.folder, dict(source.settings), hash(source.cases)))
+        if key not in self._editors:
+            ready = fitting.ready(self.face, self.base_hash, source, asked)
+            if source.folder is None and not source.cases:
+                return ready  # it learned from these requests alone, if at all
+            self._editors[key] = ready
+        ready = self._editors[key]
+        trained = ready.editor.adapt(self.face) is not self.face
+        if self.journal and (source.cases or trained):
+            folder = self.journal.editors() / ready.identity[:16]
+            if ready.identity and not (folder / "editor.json").is_file():
+                fitting.keep(ready, folder, self.base_hash)
+        return ready
+
+    def _adapted(self, record: Record) -> Face:
+        """The model that an editor trained, from where the journal keeps it."""
+        assert self.journal is not None
+        folder = self.journal.editors() / record["on"][:16]
+        return self._ready(fitting.Source(settings={}, folder=folder), ()).editor.adapt(self.face)

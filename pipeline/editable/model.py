@@ -1,0 +1,254 @@
+"""`Editable`: a model that can be edited, asked, compared, and brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from pipeline.editable import export as exporting
+from pipeline.editable import fitting, work
+from pipeline.editable.asking import answers
+from pipeline.editable.corrections import Asked, checked, corrections
+from pipeline.editable.guard import Guard, Health
+from pipeline.editable.journal import Journal, Record
+from pipeline.editable.making import Maker
+from pipeline.editable.opening import open_model
+from pipeline.editable.state import versions
+from pipeline.editable.work import Answer, Edit
+from pipeline.models import Face
+from pipeline.records import Case
+
+
+class Editable:
+    """A model and the edits in force on it. Its weights are never written.
+
+    Args:
+        face: a loaded model (`Editable.load` loads one).
+        base_hash: what stands for it; fitted editors and journals belong to one model.
+        source: its folder or hub name.
+        journal: where edits are written down; None keeps them in memory.
+        guard: what edits may cost; by default they are measured and flagged.
+    """
+
+    def __init__(
+        self,
+        face: Face,
+        base_hash: str = "",
+        *,
+        source: str = "",
+        journal: Journal | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.face, self.base_hash, self.source = face, base_hash, source
+        self.guard = guard or Guard()
+        self._journal = journal
+        self._maker = Maker(face, base_hash, journal, self.guard)
+        self._state = self._maker.state
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        journal: str | Path | None = None,
+        guard: Guard | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Editable:
+        """Open a Hugging Face folder or hub name, with the edits of its journal in force.
+
+        Args:
+            journal: a folder that remembers edits; `beside(source)` is the command line's. It is
+                made with the first edit.
+
+        Raises:
+            ModelError: no model, no weights, or an architecture that is not supported.
+            JournalError: the journal is about another model.
+            DataError: the journal or a patch in it is corrupted.
+        """
+        face, base_hash = open_model(source, device, dtype)
+        kept = Journal(Path(journal), base_hash, str(source)) if journal is not None else None
+        return cls(face, base_hash, source=str(source), journal=kept, guard=guard)
+
+    # ------------------------------------------------------------------ editing
+
+    def edit(
+        self,
+        requests: Asked | Iterable[Asked],
+        alg: str = "",
+        *,
+        editor: str | Path | None = None,
+        cases: Sequence[Case] = (),
+        together: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> tuple[Edit, ...]:
+        """Make the model say something else; edits add up, each made on the model as it then is.
+
+        Args:
+            requests: one or several: (prompt, target), a `Correction`, or a mapping of its fields.
+            alg: any file of `pipeline/editors`; by default what the fitted folder says, or "ft".
+            editor: a folder where an editor that learns was fitted, on this very model.
+            cases: training cases, to fit it on now; minutes on a small model.
+            together: one edit of all requests (undone as one) instead of one for each.
+            settings, more: of the editor's `Config` ("outer.steps" reaches into nested ones).
+
+        Returns:
+            The edits made, with what the model said before and after, and what it cost.
+
+        Raises:
+            DataError: a request that this model cannot be asked (its subject is not in its prompt,
+                it is longer than the context, ...).
+            SettingsError: there is no such editor or setting.
+            EditorError: the editor cannot edit this model, or was fitted on another.
+            GuardError: the guard refuses; earlier edits of this call stay.
+            StorageError: the journal cannot be written; the edit is not in force.
+        """
+        source = self._source(alg, editor, cases, {**(settings or {}), **more})
+        asked = checked(self.face, corrections(requests))
+        return self._maker.make(asked, source, together=together, keep=True)
+
+    @contextmanager
+    def temporarily(
+        self,
+        requests: Asked | Iterable[Asked],
+        alg: str = "",
+        *,
+        editor: str | Path | None = None,
+        cases: Sequence[Case] = (),
+        together: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Iterator[tuple[Edit, ...]]:
+        """`edit`, for the length of a `with` block, and not in the journal."""
+        source = self._source(alg, editor, cases, {**(settings or {}), **more})
+        asked, stack = checked(self.face, corrections(requests)), self._state.stack
+        before = set(stack.numbers())
+        try:
+            yield self._maker.make(asked, source, together=together, keep=False)
+        finally:
+            for number in stack.numbers():
+                if number < 0 and number not in before:
+                    self._state.drop(number)
+
+    def undo(self, *numbers: int) -> None:
+        """Take edits back, any of those in force; the rest stays as it is, bit for bit.
+
+        Raises:
+            JournalError: one is not in force; then none is taken back.
+        """
+        self._state.undo(numbers)
+
+    # ------------------------------------------------------------------ asking
+
+    @overload
+    def ask(self, prompts: str, tokens: int | None = None) -> str: ...
+    @overload
+    def ask(self, prompts: list[str], tokens: int | None = None) -> list[str]: ...
+    def ask(self, prompts: str | list[str], tokens: int | None = None) -> str | list[str]:
+        """What the model answers now, greedily.
+
+        Args:
+            prompts: one prompt or several.
+            tokens: most tokens of an answer; by default 10. The context may leave room for fewer.
+
+        Raises:
+            DataError: the prompt leaves no room for an answer in the model's context.
+        """
+        if isinstance(prompts, str):
+            return self._state.answers([prompts], tokens)[0]
+        return self._state.answers(prompts, tokens)
+
+    def compare(
+        self, prompts: str | Sequence[str], tokens: int | None = None
+    ) -> tuple[Answer, ...]:
+        """What the untouched model answers, and what it answers with all edits in force."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        pairs = zip(
+            prompts,
+            answers(self.face, prompts, tokens),
+            self._state.answers(prompts, tokens),
+            strict=True,
+        )
+        return tuple(
+            Answer(kind="asked", prompt=prompt, before=before, after=after)
+            for prompt, before, after in pairs
+        )
+
+    @contextmanager
+    def edited(self) -> Iterator[Any]:
+        """The transformers model itself, which answers as edited inside the `with` block."""
+        with self._state.applied() as face:
+            yield face.model
+
+    def health(self) -> Health:
+        """What the guard's probes say of the model as it is now."""
+        return self._maker.health()
+
+    # ------------------------------------------------------------------ what was done
+
+    @property
+    def in_force(self) -> list[int]:
+        """Numbers of the edits in force, oldest first; temporary ones have none."""
+        return self._state.numbers
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits in force."""
+        records = {record["number"]: record for record in self._state.records}
+        return tuple(work.of_record(records[number]) for number in self.in_force)
+
+    def journal(self) -> list[Record]:
+        """All that was done, oldest first: edits and undos, as plain values."""
+        return list(self._state.records)
+
+    def export(
+        self, path: str | Path, form: exporting.Form = "merged", dtype: str = "float32"
+    ) -> exporting.Exported:
+        """Write the edited model, and read it back to see that it answers as it should.
+
+        Args:
+            path: a place that is free.
+            form: "merged" weights by save_pretrained, a LoRA "adapter" for peft, or the "patch".
+            dtype: of merged weights: float32, bfloat16 or float16.
+
+        Raises:
+            EditorError: no edit is in force, or one has no such form.
+            StorageError: the place is taken, or the disk refuses.
+        """
+        updates = self._state.stack.weights()
+        asked = [item for edit in self.edits for item in edit.corrections]
+        cargo = exporting.Cargo(
+            face=self._state.current,
+            updates=updates,
+            edits=tuple(self.in_force),
+            pairs=tuple(item.pair for item in asked),
+            about={"base_hash": self.base_hash, "source": self.source} | versions(),
+            source=str(Path(self.source).resolve()) if Path(self.source).is_dir() else self.source,
+            adapted=self._state.current is not self.face,
+        )
+        return exporting.export(cargo, Path(path), form, dtype)
+
+    def save(self, path: str | Path) -> exporting.Exported:
+        """`export` of merged weights in float32."""
+        return self.export(path)
+
+    def _source(
+        self,
+        alg: str,
+        editor: str | Path | None,
+        cases: Sequence[Case],
+        settings: Mapping[str, Any],
+    ) -> fitting.Source:
+        folder = None if editor is None else Path(editor)
+        return fitting.Source(
+            alg=alg or ("" if folder else "ft"),
+            settings=settings,
+            folder=folder,
+            cases=tuple(cases),
+            checkpoints=self._journal.editors() if self._journal else None,
+        )

@@ -1,0 +1,142 @@
+"""What is in force on a model, and what was done to it: in memory, and in a journal if any."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+import transformers
+
+from pipeline.editable.asking import answers
+from pipeline.editable.failures import JournalError
+from pipeline.editable.journal import Journal, Record, in_force, not_in_force
+from pipeline.editable.stack import Stack, moved
+from pipeline.editable.stored import load_edit, save_edit
+from pipeline.editing.patch import Intervention
+from pipeline.errors import EditorError
+from pipeline.models import Face
+
+Adapt = Callable[[Record], Face]
+
+
+class State:
+    """Edits in force by number, and the model that they are made on.
+
+    Numbers above 0 are the journal's. Edits below 0 are temporary: nothing is written of them.
+
+    Args:
+        face: the untouched model.
+        adapt: gives the model that the editor of a record trained (ENN), when edits are taken up.
+    """
+
+    def __init__(self, face: Face, journal: Journal | None, adapt: Adapt) -> None:
+        self.face, self.disk = face, journal
+        self.stack = Stack()
+        self.faces: dict[str, Face] = {"": face}  # by the editor that trained another
+        self.on: dict[int, str] = {}  # which of them an edit is made on
+        self.records: list[Record] = journal.records() if journal else []
+        for number in in_force(self.records):
+            self._take_up(number, adapt)
+
+    @property
+    def current(self) -> Face:
+        """The model that edits in force are made on; with none, the untouched one."""
+        return self.faces[next(iter(self.on.values()), "")]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Edits in force that are not temporary, oldest first."""
+        return [number for number in self.stack.numbers() if number > 0]
+
+    @contextmanager
+    def applied(self) -> Iterator[Face]:
+        """The current model, answering as edited inside."""
+        face = self.current
+        with self.stack.applied(face.model):
+            yield face
+
+    def answers(self, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
+        """What the edited model answers."""
+        with self.applied() as face:
+            return answers(face, prompts, tokens)
+
+    def put(self, number: int, on: str, edit: Intervention) -> None:
+        """Put an edit in force."""
+        self.stack.put(number, edit)
+        self.on[number] = on
+
+    def drop(self, number: int) -> None:
+        """Take an edit out of force."""
+        self.stack.take(number)
+        del self.on[number]
+
+    def temporary(self) -> int:
+        """A number for an edit that is not written down, or not yet."""
+        return min([0, *self.stack.numbers()]) - 1
+
+    def refuse_other_base(self, on: str, alg: str) -> None:
+        """Raises EditorError where edits in force are made on another model than this editor's."""
+        if self.on and on not in self.on.values():
+            raise EditorError(
+                expected="all edits in force to be made on one model",
+                found=f"{alg}, which does not edit the model of edits "
+                f"{', '.join(map(str, self.stack.numbers()))}",
+                remedy="Undo those first, or use another editor.",
+            )
+
+    def write(self, record: Record, edit: Intervention | None = None) -> Record:
+        """Write a record down, whole or not at all; returns it with its number and time."""
+        if self.disk is None:
+            last = max((item["number"] for item in self.records), default=0)
+            record = record | {"number": last + 1, "time": now()}
+        else:
+            save = None if edit is None else (lambda path: save_edit(edit, path))
+            record = self.disk.append(record, save)
+        self.records.append(record)
+        return record
+
+    def undo(self, numbers: Sequence[int]) -> None:
+        """Take edits back. Raises JournalError where one is not in force; then none is."""
+        for number in numbers:
+            if number not in self.numbers:
+                known = any(r["number"] == number and r["kind"] == "edit" for r in self.records)
+                raise not_in_force(number, self.numbers, known=known)
+        if numbers:
+            self.write({"kind": "undo", "of": sorted(set(numbers))})
+        for number in set(numbers):
+            self.drop(number)
+
+    def _take_up(self, number: int, adapt: Adapt) -> None:
+        """Put an edit of the journal in force."""
+        assert self.disk is not None
+        record = self.disk.record(number)
+        on = record["on"]
+        if on not in self.faces:
+            folder = self.disk.editors() / on[:16]
+            if not folder.is_dir():
+                raise JournalError(
+                    expected=f"the editor that edit {number} was made with in {folder}",
+                    found="no such folder",
+                    remedy=f"Restore it, or take the edit back (errata undo {number}).",
+                )
+            self.faces[on] = adapt(record)
+        edit, _ = load_edit(self.disk.patch(number))
+        self.put(number, on, moved(edit, self.face.device))
+
+
+def versions() -> dict[str, Any]:
+    """What ran, for the record."""
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""What an edit is, and what editors are built from."""
