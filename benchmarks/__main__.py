@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import bound, editing, facts, growth, hardware, memory, report, training
+from benchmarks import bound, corpus, editing, facts, growth, hardware, memory, report, training
 from benchmarks.clock import Contest, Outcome, agree, settle, tidy
 from benchmarks.setup import Setup, setup
 from benchmarks.sizes import SIZES, Size, Work, resized
@@ -23,7 +23,7 @@ CONTESTS: dict[str, Build] = {
     "ft": editing.fine_tuning,
     "scoring": editing.fact_scoring,
     "facts": facts.contests,
-    "moments": facts.moments,
+    "moments": corpus.moments,
 }
 OTHERS = ("bound", "memory", "growth")
 CAUSAL = ("scoring", "facts", "moments")

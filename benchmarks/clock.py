@@ -212,9 +212,9 @@ def peak_memory(device: torch.device) -> Iterator[list[float]]:
     tidy()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
         yield found
-        found[0] = (torch.cuda.max_memory_allocated(device) - before) / _MB
+        found[0] = (torch.cuda.max_memory_allocated(device) - allocated) / _MB
         return
     before = resident_mb()
     stop = threading.Event()

@@ -15,11 +15,12 @@ from benchmarks.training import PATCHES, Item, make_learner
 from pipeline import scoring
 from pipeline.editing import metalearn
 from pipeline.editing.draws import encode
-from pipeline.editing.patch import Patch, linear_map, weight_OI
+from pipeline.editing.patch import Patch, linear_map, weight_OI, weights_of
 from pipeline.editing.updates import Factors
 from pipeline.editors import enn, ft
 from pipeline.models import Face
 from pipeline.models.face import Encoded
+from pipeline.models.layouts import downs
 from pipeline.records import Case
 
 _SCORING = scoring.Config(generate=False)
@@ -124,7 +125,8 @@ def fine_tuning(setup: Setup) -> list[Contest]:
 
     @torch.no_grad()
     def ours(count: int) -> Found:
-        updates = editor.edit(face, [case.request() for case in cases[:count]]).patch.updates
+        edits = editor.edit(face, [case.request() for case in cases[:count]])
+        updates = weights_of(edits.patch).updates
         return {site: update.dense_ROI() for site, update in updates.items()}
 
     def slow(count: int) -> Found:
@@ -227,8 +229,6 @@ def fact_scoring(setup: Setup) -> list[Contest]:
 
 def fact_patch(face: Face, layers: Sequence[int], rows: int) -> Patch:
     """Rank-one updates of the MLPs' output maps, as MEMIT's are."""
-    from pipeline.models.layouts import downs
-
     draws = torch.Generator().manual_seed(0)
     updates = {}
     for layer in layers:

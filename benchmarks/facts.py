@@ -1,4 +1,4 @@
-"""MEMIT's values, its keys and update, ROME, and second moments.
+"""MEMIT's values, its keys and update, and ROME.
 
 The straightforward side is the published code's way: an edit's texts in one batch, the whole model
 with all its logits at each step, dense weights, and a solve with the whole moment.
@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from benchmarks import material, plain
 from benchmarks.clock import Contest, Found
 from benchmarks.setup import Setup
-from pipeline.editing import locate, sought, summing, targets
+from pipeline.editing import locate, sought, targets
 from pipeline.editing.locate import Spot
 from pipeline.editing.moments import Moments
-from pipeline.editing.patch import linear_map, weight_OI
+from pipeline.editing.patch import linear_map, weight_OI, weights_of
 from pipeline.editing.sought import Sought, Where
 from pipeline.editors import memit, rome
 from pipeline.models import Face
@@ -168,7 +167,8 @@ def _update(setup: Setup) -> Contest:
     def ours(count: int) -> Found:
         editor = _Given(config, aims[:count])
         editor.take(moments)
-        return _dense(editor.edit(face, requests[:count], k=count).patch.updates)
+        found = weights_of(editor.edit(face, requests[:count], k=count).patch).updates
+        return {site: update.dense_ROI()[0] for site, update in found.items()}
 
     def slow(count: int) -> Found:
         texts = locate.spots(face, requests[:count], moments.contexts["opened"])
@@ -209,10 +209,6 @@ class _Given(memit.Editor):
         return found, torch.arange(count, device=self.delta_ED.device)
 
 
-def _dense(updates: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {site: update.dense_ROI()[0] for site, update in updates.items()}
-
-
 def _streams(
     face: Face, texts: Sequence[Sequence[Spot]], block: str, weights: Mapping[str, Tensor]
 ) -> Tensor:
@@ -242,7 +238,7 @@ def _rome(setup: Setup) -> Contest:
     inverse_II = torch.linalg.inv(second_II)  # both sides keep what they need of it
 
     def ours(count: int) -> Found:
-        update = editor.edit(face, requests[:count]).patch.updates[site]
+        update = weights_of(editor.edit(face, requests[:count]).patch).updates[site]
         return {"update": update.dense_ROI()}
 
     def slow(count: int) -> Found:
@@ -275,49 +271,3 @@ def _rome(setup: Setup) -> Contest:
         goal=6.0,
         widen=face.model,
     )
-
-
-def moments(setup: Setup) -> list[Contest]:
-    """Second moments at MEMIT's layers."""
-    face, work = setup.face, setup.work
-    if face.kind != "causal":
-        return []
-    texts = material.corpus(setup.size)
-    sites = [downs(face.model)[layer] for layer in work.layers]
-
-    def ours(count: int) -> Found:
-        total = summing._Sum(face, sites, None)
-        total.add(texts[: count // work.text])
-        return {site: value / total.tokens for site, value in total.sum_II.items()}
-
-    @torch.no_grad()
-    def slow(count: int) -> Found:
-        sums: dict[str, Tensor] = {}
-
-        def catch(site: str) -> Any:
-            def keep(_module: Any, inputs: tuple[Tensor, ...]) -> None:
-                key_NI = inputs[0].flatten(0, -2).double()
-                moment_II = key_NI.T @ key_NI
-                sums[site] = sums[site].add_(moment_II) if site in sums else moment_II
-
-            return keep
-
-        handles = [linear_map(face.model, s).register_forward_pre_hook(catch(s)) for s in sites]
-        for text in texts[: count // work.text]:
-            ids = torch.tensor(face.tokenizer([text])["input_ids"], device=face.device)
-            functional_call(face.model, {}, args=(), kwargs={"input_ids": ids, "use_cache": False})
-        for handle in handles:
-            handle.remove()
-        return {site: value / count for site, value in sums.items()}
-
-    return [
-        Contest(
-            name="moments",
-            what=f"second moments of {len(sites)} MLPs over texts of {work.text} tokens",
-            unit="tokens",
-            ours=ours,
-            plain=slow,
-            count=work.texts * work.text,
-            few=max(1, work.texts // 4) * work.text,
-        )
-    ]

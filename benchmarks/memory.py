@@ -9,6 +9,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def measure(size: Size, device: torch.device, dtype: torch.dtype, names: list[st
     return found
 
 
-def _in_process(size: Size, device: str, dtype: str, name: str, threads: int) -> dict[str, object]:
+def _in_process(size: Size, device: str, dtype: str, name: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     where = torch.device(device)
     return asdict(_peak(setup(size, where, getattr(torch, dtype), 1), name))
@@ -115,10 +116,10 @@ def _saved_in_edited_blocks(face: Face, sites: tuple[str, ...]) -> Iterator[dict
     def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
         depth[0] -= 1
 
-    with ExitStack() as stack:
+    with ExitStack() as hooks:
         for name in names:
             block = face.model.get_submodule(name)
-            stack.callback(block.register_forward_pre_hook(enter).remove)
-            stack.callback(block.register_forward_hook(leave).remove)
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
+            hooks.callback(block.register_forward_pre_hook(enter).remove)
+            hooks.callback(block.register_forward_hook(leave).remove)
+        hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
         yield saved

@@ -9,7 +9,7 @@ Shape suffixes: T positions of one text, V vocabulary, N its target tokens, I in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -154,9 +154,6 @@ def read(
         handle.remove()
     rows = torch.arange(len(ids), device=face.device)
     return found[0][rows, torch.tensor(list(at), device=face.device)]
-
-
-Edit = Callable[[int], Mapping[str, Tensor]]  # number of an edit -> ΔW (O x I) by site
 
 
 def batch_logits(face: Face, items: Sequence[Encoded], weights: Weights | None) -> list[Tensor]:

@@ -146,8 +146,8 @@ def resized(size: Size, **changed: int) -> Size:
         factor = width / size.width
         work = replace(size.work, rank=round(size.work.rank * factor))
         size = replace(size, width=width, inner=round(size.inner * factor), work=work)
-    shape = {name: value for name, value in changed.items() if hasattr(size, name)}
-    rest = {name: value for name, value in changed.items() if name not in shape}
+    shape: dict[str, Any] = {n: value for n, value in changed.items() if hasattr(size, n)}
+    rest: dict[str, Any] = {n: value for n, value in changed.items() if n not in shape}
     return replace(size, **shape, work=replace(size.work, **rest))
 
 
@@ -240,7 +240,7 @@ def _t5(size: Size) -> PreTrainedModel:
             num_layers=size.layers,
             num_heads=size.heads,
             dropout_rate=0.0,
-            decoder_start_token_id=0,
             **_common(size),
+            **{"decoder_start_token_id": 0},
         )
     )
