@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import editors, labels, scoring, tasks, train_base, world
+from pipeline import editors, labels, moments, scoring, tasks, train_base, world
 from pipeline.config import Params, build, check_root
 
 
@@ -24,4 +24,5 @@ def check(params: Params) -> None:
         build(editors.load(alg).Config, params["editors"][alg], f"editors.{alg}")
     for run, item in params["runs"].items():
         build(editors.load(item["alg"]).Config, item["settings"], f"runs.{run}.settings")
+    build(moments.Config, params["statistics"], "statistics")
     build(scoring.Config, params["evaluate"], "evaluate")

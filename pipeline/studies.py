@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.config import Params
 from pipeline.errors import SettingsError, near_misses
 
+_EDITORS = "pipeline/editors/__init__.py"
 EVERY = "all"  # in `variants`: every editor that has the settings
 
 
@@ -29,6 +30,8 @@ class Plan:
             beside them.
         ks: numbers of edits made at once; 1 is the main table's protocol.
         joint: by editor, settings where more than one edit is made at once: its budget.
+        train_for_k: whether editors that learn are fitted for each number of edits; else those
+            fitted for one edit make all of them, as in MEMIT's scaling curves.
     """
 
     among: tuple[str, ...] | None = None
@@ -36,6 +39,7 @@ class Plan:
     variants: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     ks: tuple[int, ...] = (1,)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    train_for_k: bool = True
 
     def __post_init__(self) -> None:
         """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
@@ -88,6 +92,30 @@ def fits_of(runs: Params) -> Params:
     }
 
 
+def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
+    """The benchmarks whose model's second moments some runs need, with the stage's settings."""
+    return {
+        bench: {
+            "bench": bench,
+            "folder": _moments_folder(values, bench),
+            "settings": dict(values["statistics"]),
+        }
+        for bench in dict.fromkeys(item["bench"] for item in runs.values())
+        if any(
+            item["bench"] == bench and "moments" in _needs(values, item["alg"])
+            for item in runs.values()
+        )
+    }
+
+
+def _needs(values: Mapping[str, Any], alg: str) -> Sequence[str]:
+    return values["traits"][alg].get("needs", ())
+
+
+def _moments_folder(values: Mapping[str, Any], bench: str) -> str:
+    return f"data/{values['suite']}/{bench}/moments"
+
+
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
     """`base` with the values of `own`, level by level."""
     result = dict(base)
@@ -114,6 +142,8 @@ def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
     kind = settings["base"]["kind"]
     if kind not in values["traits"][alg]["edits"]:
         return f"{alg} does not edit a {kind} model"
+    if "subjects" in _needs(values, alg) and not settings.get("subjects", True):
+        return f"{alg} edits at a subject, and {bench} names none"
     wrong = settings.get("data", {}).get("corrections", 0)
     if values.get("evaluate", {}).get("split") == "correction" and not wrong:
         return f"{bench} has no corrections"
@@ -142,7 +172,10 @@ def _add_runs(
                 reason = f"{alg} makes one edit at a time"
                 skipped.append(_skip(bench, alg, variant, k, reason))
                 continue
-            settings = alone if k == 1 else _of_k(merged(merged(usual, _joint(plan, alg)), own), k)
+            together = k > 1 and plan.train_for_k
+            settings = (
+                alone if not together else _of_k(merged(merged(usual, _joint(plan, alg)), own), k)
+            )
             folder = f"data/{values['suite']}/{bench}/editors/"
             if settings == usual:
                 folder += alg
@@ -155,9 +188,12 @@ def _add_runs(
                 "protocol": "single" if k == 1 else "batched",
                 "k": k,
                 "fit": traits["learns"],
-                # What evaluation needs besides the base model; an editor's code when nothing
-                # was learnt, since DVC has no optional dependencies.
-                "editor": folder if traits["learns"] else f"pipeline/editors/{alg}.py",
+                # What evaluation needs besides the base model, or a file that it needs anyway,
+                # since DVC has no optional dependencies.
+                "editor": folder if traits["learns"] else _EDITORS,
+                "moments": _moments_folder(values, bench)
+                if "moments" in traits.get("needs", ())
+                else _EDITORS,
                 "settings": settings,
             }
 

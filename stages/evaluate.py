@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import editor as editing
-from pipeline import editors, models, protocols, scoring
+from pipeline import editors, models, moments, protocols, scoring
 from pipeline.config import Params, build, pick
 from pipeline.errors import DataError, SettingsError
 from pipeline.records import hash_cases, read_cases
@@ -27,6 +27,8 @@ def evaluate(params: Params, run: str) -> None:
     if item["fit"]:
         _refuse_other_settings(params, run)
         editing.restore(editor, face, learned, base_hash)
+    if "moments" in editor.needs:
+        editor.take(moments.load(Path(item["moments"]), face))
     cases = read_cases(folder / "labelled" / "cases.parquet", config.split)
     if not cases:
         raise DataError(

@@ -7,7 +7,6 @@ from conftest import pairs_for
 from pipeline.models import Face
 from pipeline.records import Case, Probe, Split
 
-
 SUBJECTS = ("Ada Verrin", "Tom Asker", "Lisbon", "The harbour")
 
 

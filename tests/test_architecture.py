@@ -27,7 +27,7 @@ LAYERS = (
     "locate",
     "moments sought conflicts depths",
     "summing targets",
-    "editor gradients",
+    "editor gradients rules",
     "draws",
     "metalearn descent",
     "editors",

@@ -38,8 +38,8 @@ SMALL: dict[str, dict[str, Any]] = {
             steps=4, batch=2, lr=1e-4, heldout=1, validate_every=2, warm_up=0
         ),
     },
-    "memit": {"layers": (0, 1), "weight": 1e-2, "steps": 8},
-    "rome": {"layer": 1, "contexts": "opened", "steps": 8},
+    "memit": {"layers": (0, 1), "weight": 1e-5, "contexts": "none", "kl": 0.0, "lr": 0.1},
+    "rome": {"layer": 1, "contexts": "none", "kl": 0.0, "lr": 0.1},
     "mend": {
         "rank": 4,
         "alpha": 1e-2,
