@@ -54,10 +54,12 @@ class Root:
     editors: dict[str, Any]
     overrides: dict[str, Any]
     traits: dict[str, Any]
+    statistics: dict[str, Any]
     evaluate: dict[str, Any]
     source: str
     runs: dict[str, Any]
     fits: dict[str, Any]
+    moments: dict[str, Any]
     skipped: tuple[Any, ...]
 
     def __post_init__(self) -> None:

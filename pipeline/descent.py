@@ -3,7 +3,7 @@
 Every row starts from the clean model and runs RMSprop on the edited matrices by itself, until all
 its labels are the argmax or its steps are used up (MEND appendix A.4). A row is one edit, or k
 edits made together. Rows run side by side in slots; as one ends, the next takes its slot, so that
-batches stay full. RMSprop is elementwise and each row's loss its own, so this changes no result.
+batches stay full. Rules are elementwise and each row's loss its own, so this changes no result.
 
 The rate depends on the model. `fit` picks, out of `rates`, the smallest that reaches the labels of
 `reach` of the training cases it tries, so that the baseline is neither starved nor a bulldozer.
@@ -114,20 +114,17 @@ class FineTuner(Editor):
         """The linear maps that are fine-tuned."""
         return face.sites(self.config.place, self.config.blocks)
 
-    def rule(self, k: int) -> Rule:
+    def rule(self, _k: int) -> Rule:
         """How rows of k edits are moved."""
-        del k
         return RMSprop()
 
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Of each row, whether what was looked at is as it should be: its labels are the argmax."""
         hit_Rk = found.hit_R.view(rows, -1)[:, :k]
-        reached: list[bool] = hit_Rk.bool().all(1).tolist()
-        return reached
+        return list(hit_Rk.bool().all(1).tolist())
 
-    def looks(self, k: int) -> int:
+    def looks(self, _k: int) -> int:
         """Looks in one pass over k edits: all of one pass must be good for a row to be done."""
-        del k
         return 1
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
@@ -149,10 +146,8 @@ class FineTuner(Editor):
                 high = middle
             else:
                 low = middle + 1
-        if low < len(self.config.rates):
-            self.rate = self.config.rates[low]
-        else:
-            self.rate = float(max(self.tried, key=lambda rate: self.tried[rate]))
+        most = max(self.tried, key=lambda rate: self.tried[rate])
+        self.rate = self.config.rates[low] if low < len(self.config.rates) else float(most)
         return []
 
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
@@ -215,11 +210,8 @@ class Descent:
     def __init__(self, tuner: FineTuner, face: Face, rows: Sequence[Row], rate: float) -> None:
         self.tuner, self.face, self.rows, self.rate = tuner, face, rows, rate
         k = len(rows[0].encoded)
-        self.rule, self.limit, self.looks = (
-            tuner.rule(k),
-            tuner.config.steps * tuner.looks(k),
-            tuner.looks(k),
-        )
+        self.rule, self.looks = tuner.rule(k), tuner.looks(k)
+        self.limit = tuner.config.steps * self.looks
         slots = min(tuner.config.rows, len(rows))
         self.delta: dict[str, Tensor] = {}
         self.weight: dict[str, Tensor] = {}

@@ -32,12 +32,15 @@ class Config:
         rows: probes in one forward pass.
         generate: whether to answer freely too, without the target at hand.
         split: which cases are scored: those held out, or corrections.
+        most: when so many cases are scored, no further group of edits made at once is begun;
+            None: all cases.
     """
 
     cases: int = 50
     rows: int = 200
     generate: bool = True
     split: Literal["validation", "correction"] = "validation"
+    most: int | None = None
 
 
 @dataclass(frozen=True)

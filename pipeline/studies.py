@@ -15,7 +15,6 @@ from typing import Any
 from pipeline.config import Params
 from pipeline.errors import SettingsError, near_misses
 
-_EDITORS = "pipeline/editors/__init__.py"
 EVERY = "all"  # in `variants`: every editor that has the settings
 
 
@@ -98,7 +97,7 @@ def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
         bench: {
             "bench": bench,
             "folder": _moments_folder(values, bench),
-            "settings": dict(values["statistics"]),
+            "settings": dict(values.get("statistics", {})),
         }
         for bench in dict.fromkeys(item["bench"] for item in runs.values())
         if any(
@@ -108,8 +107,8 @@ def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
     }
 
 
-def _needs(values: Mapping[str, Any], alg: str) -> Sequence[str]:
-    return values["traits"][alg].get("needs", ())
+def _needs(values: Mapping[str, Any], alg: str) -> tuple[str, ...]:
+    return tuple(values["traits"][alg].get("needs", ()))
 
 
 def _moments_folder(values: Mapping[str, Any], bench: str) -> str:
@@ -159,7 +158,7 @@ def _add_runs(
     alg: str,
 ) -> None:
     """All runs of one editor on one benchmark."""
-    traits = values["traits"][alg]
+    traits, needs_moments = values["traits"][alg], "moments" in _needs(values, alg)
     usual = merged(values["editors"][alg], values["overrides"].get(alg, {}).get(bench, {}))
     for variant, own in _variants(plan, alg).items():
         if lacking := [key for key in own if key not in usual]:
@@ -181,6 +180,7 @@ def _add_runs(
                 folder += alg
             else:
                 folder += _label(alg, variant, 1 if settings == alone else k)
+            learned = folder if traits["learns"] else f"pipeline/editors/{alg}.py"
             runs[f"{bench}-{_label(alg, variant, k)}"] = {
                 "bench": bench,
                 "alg": alg,
@@ -190,10 +190,8 @@ def _add_runs(
                 "fit": traits["learns"],
                 # What evaluation needs besides the base model, or a file that it needs anyway,
                 # since DVC has no optional dependencies.
-                "editor": folder if traits["learns"] else _EDITORS,
-                "moments": _moments_folder(values, bench)
-                if "moments" in traits.get("needs", ())
-                else _EDITORS,
+                "editor": learned,
+                "moments": _moments_folder(values, bench) if needs_moments else learned,
                 "settings": settings,
             }
 

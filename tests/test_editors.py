@@ -29,6 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
         ),
     },
     "ft": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30},
+    "ft_l": {"rate": 1e-3, "bound": 1e-2, "steps": 10},
+    "ft_w": {"rate": 1e-3, "steps": 10, "decay": False},
     "ft_kl": {"rates": (1e-4, 1e-2), "tries": 4, "steps": 30, "c_edit": 1.0},
     "ke": {
         "hidden": 8,
@@ -38,7 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
             steps=4, batch=2, lr=1e-4, heldout=1, validate_every=2, warm_up=0
         ),
     },
-    "memit": {"layers": (0, 1), "weight": 1e-5, "contexts": "none", "kl": 0.0, "lr": 0.1},
+    "memit": {"layers": (1,), "weight": 1e-6, "contexts": "none", "kl": 0.0, "lr": 0.1},
     "rome": {"layer": 1, "contexts": "none", "kl": 0.0, "lr": 0.1},
     "mend": {
         "rank": 4,

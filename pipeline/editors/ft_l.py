@@ -51,16 +51,14 @@ class Editor(descent.FineTuner):
         """The map by which one block's MLP writes."""
         return block_sites(face.model, self.config.block, "down")
 
-    def rule(self, k: int) -> Rule:
+    def rule(self, _k: int) -> Rule:
         """Adam within the bound."""
-        del k
         return Adam(bound=self.config.bound)
 
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Whether a row's loss is small enough."""
         del k
-        enough: list[bool] = (found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist()
-        return enough
+        return list((found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist())
 
     def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
         """The edits."""

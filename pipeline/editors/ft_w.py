@@ -59,19 +59,18 @@ class Editor(descent.FineTuner):
             site for place in ("attention", "mlp") for site in block_sites(face.model, block, place)
         )
 
-    def rule(self, k: int) -> Rule:
+    def rule(self, _k: int) -> Rule:
         """Adam, with the decay that the paper's law has for k edits."""
-        return Adam(decay=math.exp(0.1559) * k**-0.870 if self.config.decay else 0.0)
+        return Adam(decay=math.exp(0.1559) * _k**-0.870 if self.config.decay else 0.0)
 
-    def looks(self, k: int) -> int:
+    def looks(self, _k: int) -> int:
         """Steps in one pass."""
-        return math.ceil(k / self.config.batch)
+        return math.ceil(_k / self.config.batch)
 
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Whether a row's loss is small enough."""
         del k
-        enough: list[bool] = (found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist()
-        return enough
+        return list((found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist())
 
     def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
         """The edits whose turn it is; the last batch of a pass is filled up with its first."""
