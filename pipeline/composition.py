@@ -1,8 +1,9 @@
 """From `conf/` to the record `params.yaml`, and what the record derives from its own values.
 
 Hydra composes the record, here and inside `dvc exp run -S ...`; both must write the same bytes.
-Five root keys are derived: the runs that the study names, their editors' settings, what has to be
-fitted for them, the runs left out with the reason, and what the raw data are read from.
+Six root keys are derived: the runs that the study names, their editors' settings, what has to be
+fitted for them, whose second moments are taken for them, the runs left out with the reason, and
+what the raw data are read from.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import RECORD, Params, build, flatten, pick, read_params
 from pipeline.errors import SettingsError, near_misses
 from pipeline.storage import write_aside
-from pipeline.studies import Plan, name_runs, refuse_unknown
+from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DERIVED = ("source", "runs", "settings", "fits", "skipped")
+DERIVED = ("source", "runs", "settings", "fits", "moments", "skipped")
 _WORLD = "pipeline/world.py"
 _NEEDED = (
     *("suite", "raw", "world", "algs", "plan", "benches"),
-    *("editors", "traits", "overrides", "evaluate"),
+    *("editors", "traits", "overrides", "statistics", "evaluate"),
 )
 
 
@@ -54,6 +55,7 @@ def derive(values: Mapping[str, Any]) -> Params:
         "runs": found.runs,
         "settings": found.settings,
         "fits": found.fits,
+        "moments": moments_of(found.runs, values),
         "skipped": found.skipped,
     }
 

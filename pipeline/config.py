@@ -54,6 +54,7 @@ class Root:
     editors: dict[str, Any]
     overrides: dict[str, Any]
     traits: dict[str, Any]
+    statistics: dict[str, Any]
     evaluate: dict[str, Any]
     tracing: dict[str, Any]
     traces: dict[str, Any]
@@ -61,6 +62,7 @@ class Root:
     runs: dict[str, Any]
     settings: dict[str, Any]
     fits: dict[str, Any]
+    moments: dict[str, Any]
     skipped: tuple[Any, ...]
 
     def __post_init__(self) -> None:

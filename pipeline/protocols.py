@@ -51,7 +51,7 @@ def batched(
 
     Returns:
         Outcome rows, bit-identical from run to run, and timings, one row per shard of groups:
-        shard, n_cases, n_groups, left_out (cases that fill no group, in the last row),
+        shard, n_cases, n_groups, left_out (cases in no scored group, in the last row),
         edited_bystanders (probes not scored), edit_seconds, score_seconds, steps_mean (per
         group), stopped_early, peak_rss_mb.
 
@@ -62,7 +62,7 @@ def batched(
     original = None if adapted is face else face
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
-    whole = _groups(cases, k, seed)
+    whole = _groups(cases, k, seed, config.most)
     per_shard = max(1, config.cases // k)
     shards = [whole[start : start + per_shard] for start in range(0, len(whole), per_shard)]
     for number, shard in enumerate(bar(shards, "edit and score")):
@@ -86,11 +86,13 @@ def batched(
     return frame, pd.DataFrame(timings)
 
 
-def _groups(cases: Sequence[Case], k: int, seed: int) -> list[Sequence[Case]]:
+def _groups(cases: Sequence[Case], k: int, seed: int, most: int | None) -> list[Sequence[Case]]:
+    """Groups of k, drawn by seed; where `most` cases are enough, no more than hold them."""
     order = list(cases)
-    if k > 1:
+    if k > 1 or most is not None:
         random.Random(f"{seed}/groups of {k}").shuffle(order)
-    return groups.whole(order, k)
+    whole = groups.whole(order, k)
+    return whole if most is None else whole[: -(-most // k)]
 
 
 def _how(edits: Edits) -> dict[str, float]:

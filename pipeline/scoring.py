@@ -34,6 +34,8 @@ class Config:
         generate: whether to answer freely too, without the target at hand.
         split: which cases are scored: those held out, or corrections.
         texts: which cases write freely about their subject, and how long.
+        most: when so many cases are scored, no further group of edits made at once is begun;
+            None: all cases.
     """
 
     cases: int = 50
@@ -41,6 +43,7 @@ class Config:
     generate: bool = True
     split: Literal["validation", "correction"] = "validation"
     texts: generation.Config = field(default_factory=generation.Config)
+    most: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
 from pipeline.config import Params, build, check_root, pick
+from pipeline.editing import moments
 
 
 def check(params: Params) -> None:
@@ -25,6 +26,7 @@ def check(params: Params) -> None:
     for item in params["runs"].values():
         name = item["settings"]
         build(editors.load(item["alg"]).Config, params["settings"][name], f"settings.{name}")
+    build(moments.Config, params["statistics"], "statistics")
     build(scoring.Config, params["evaluate"], "evaluate")
     build(tracing.Config, params["tracing"], "tracing")
     for bench in params["traces"]:

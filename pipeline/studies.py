@@ -31,6 +31,8 @@ class Plan:
         joint: by editor, changed settings where more than one edit is made at once.
         least_steps: of training for more than one edit at once. It sees as many edits as training
             for one, in larger batches and so in fewer steps, unless `joint` says how many.
+        train_for_k: whether editors that learn are fitted for each number of edits; else those
+            fitted for one edit make all of them, as in MEMIT's scaling curves.
     """
 
     among: tuple[str, ...] | None = None
@@ -39,6 +41,7 @@ class Plan:
     ks: tuple[int, ...] = (1,)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
     least_steps: int = 1
+    train_for_k: bool = True
 
     def __post_init__(self) -> None:
         """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
@@ -104,6 +107,30 @@ def name_runs(plan: Plan, values: Mapping[str, Any]) -> Runs:
     return found
 
 
+def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
+    """The benchmarks whose model's second moments some runs need, with the stage's settings."""
+    return {
+        bench: {
+            "bench": bench,
+            "folder": _moments_folder(values, bench),
+            "settings": dict(values.get("statistics", {})),
+        }
+        for bench in dict.fromkeys(item["bench"] for item in runs.values())
+        if any(
+            item["bench"] == bench and "moments" in _needs(values, item["alg"])
+            for item in runs.values()
+        )
+    }
+
+
+def _needs(values: Mapping[str, Any], alg: str) -> tuple[str, ...]:
+    return tuple(values["traits"][alg].get("needs", ()))
+
+
+def _moments_folder(values: Mapping[str, Any], bench: str) -> str:
+    return f"data/{values['suite']}/{bench}/moments"
+
+
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
     """`base` with the values of `own`, level by level."""
     result = dict(base)
@@ -130,6 +157,8 @@ def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
     kind = settings["base"]["kind"]
     if kind not in values["traits"][alg]["edits"]:
         return f"{alg} does not edit a {kind} model"
+    if "subjects" in _needs(values, alg) and not settings.get("subjects", True):
+        return f"{alg} edits at a subject, and {bench} names none"
     wrong = settings.get("data", {}).get("corrections", 0)
     if values.get("evaluate", {}).get("split") == "correction" and not wrong:
         return f"{bench} has no corrections"
@@ -138,7 +167,7 @@ def _left_out(values: Mapping[str, Any], bench: str, alg: str) -> str:
 
 def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, alg: str) -> None:
     """All runs of one editor on one benchmark."""
-    traits = values["traits"][alg]
+    traits, needs_moments = values["traits"][alg], "moments" in _needs(values, alg)
     usual = merged(values["editors"][alg], values["overrides"].get(alg, {}).get(bench, {}))
     for variant, own in _variants(plan, alg).items():
         if lacking := [key for key in own if key not in usual]:
@@ -152,13 +181,14 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
                 found.skipped.append(_skip(bench, alg, variant, k, reason))
                 continue
             settings = alone
-            if k > 1:
+            if k > 1 and plan.train_for_k:
                 settings = _of_k(plan, alg, merged(usual, plan.joint.get(alg, {})), own, k)
             label = alg
             if settings != usual:
                 label = _label(alg, variant, 1 if settings == alone else k)
             found.settings[f"{bench}-{label}"] = settings
             folder = f"data/{values['suite']}/{bench}/editors/{label}"
+            learned = folder if traits["learns"] else f"pipeline/editors/{alg}.py"
             found.runs[f"{bench}-{_label(alg, variant, k)}"] = {
                 "bench": bench,
                 "alg": alg,
@@ -166,9 +196,10 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
                 "protocol": "single" if k == 1 else "batched",
                 "k": k,
                 "fit": traits["learns"],
-                # What evaluation needs besides the base model; an editor's code when nothing
-                # was learnt, since DVC has no optional dependencies.
-                "editor": folder if traits["learns"] else f"pipeline/editors/{alg}.py",
+                # What evaluation needs besides the base model, or a file that it needs anyway,
+                # since DVC has no optional dependencies.
+                "editor": learned,
+                "moments": _moments_folder(values, bench) if needs_moments else learned,
                 "settings": f"{bench}-{label}",
             }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline import editors, metrics_text, models, protocols, scoring
 from pipeline.config import Params, build, pick
 from pipeline.editing import editor as editing
+from pipeline.editing import moments
 from pipeline.errors import DataError
 from pipeline.records import hash_cases, read_cases
 from pipeline.storage import hash_file, hash_folder
@@ -27,6 +28,8 @@ def evaluate(params: Params, run: str) -> None:
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
     if item["fit"]:
         editing.restore(editor, face, learned, base_hash)
+    if "moments" in editor.needs:
+        editor.take(moments.load(Path(item["moments"]), face))
     labelled = read_cases(folder / "labelled" / "cases.parquet")
     cases = [case for case in labelled if case.split == config.split]
     if not cases:

@@ -7,6 +7,8 @@ from conftest import pairs_for
 from pipeline.models import Face
 from pipeline.records import Case, Probe, Split
 
+SUBJECTS = ("Ada Verrin", "Tom Asker", "Lisbon", "The harbour")
+
 
 def make_cases(face: Face, count: int = 6, split: Split = "train") -> list[Case]:
     """Edits with one rephrase and two bystanders each, of unequal lengths."""
@@ -22,7 +24,7 @@ def make_cases(face: Face, count: int = 6, split: Split = "train") -> list[Case]
                 prompt=prompt,
                 target_new=target,
                 target_true=other[1],
-                subject="Ada Verrin",
+                subject=next(name for name in SUBJECTS if name in prompt),
                 prediction=other[1],
                 rephrases=(f"Say: {prompt}",),
                 neighbours=(Probe(*last),),

@@ -31,7 +31,7 @@ LAYERS = (
     "editing.locate",
     "editing.moments editing.sought editing.conflicts editing.depths",
     "editing.summing editing.targets",
-    "editing.editor editing.gradients",
+    "editing.editor editing.gradients editing.rules",
     "editing.draws",
     "editing.metalearn editing.descent",
     "editing.learned",

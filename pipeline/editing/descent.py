@@ -3,7 +3,7 @@
 Every row starts from the clean model and runs RMSprop on the edited matrices by itself, until all
 its labels are the argmax or its steps are used up (MEND appendix A.4). A row is one edit, or k
 edits made together. Rows run side by side in slots; as one ends, the next takes its slot, so that
-batches stay full. RMSprop is elementwise and each row's loss its own, so this changes no result.
+batches stay full. Rules are elementwise and each row's loss its own, so this changes no result.
 
 The rate depends on the model. `fit` picks, out of `rates`, the smallest that reaches the labels of
 `reach` of the training cases it tries, so that the baseline is neither starved nor a bulldozer.
@@ -27,6 +27,7 @@ from torch import Tensor
 from pipeline.editing.editor import Editor, Edits, Material, Need
 from pipeline.editing.gradients import EditPass, Loss, token_gradients
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.rules import Chunk, RMSprop, Rule
 from pipeline.editing.updates import Dense
 from pipeline.models import Face
 from pipeline.models.face import Batch, Encoded
@@ -91,7 +92,6 @@ class Ended:
     delta_OI: dict[str, Tensor]
 
 
-_SMOOTHING, _EPSILON = 0.99, 1e-8  # torch.optim.RMSprop's defaults, which the reference uses
 _CHUNK = 2**18  # elements of an update worked on at once: they stay in the cache
 
 
@@ -109,6 +109,23 @@ class FineTuner(Editor):
     @abstractmethod
     def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
         """What to look at next. Called on the unedited model; `steps` are those already taken."""
+
+    def sites(self, face: Face) -> tuple[str, ...]:
+        """The linear maps that are fine-tuned."""
+        return face.sites(self.config.place, self.config.blocks)
+
+    def rule(self, _k: int) -> Rule:
+        """How rows of k edits are moved."""
+        return RMSprop()
+
+    def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
+        """Of each row, whether what was looked at is as it should be: its labels are the argmax."""
+        hit_Rk = found.hit_R.view(rows, -1)[:, :k]
+        return list(hit_Rk.bool().all(1).tolist())
+
+    def looks(self, _k: int) -> int:
+        """Looks in one pass over k edits: all of one pass must be good for a row to be done."""
+        return 1
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Choose the rate on training cases, unless it is given.
@@ -129,10 +146,8 @@ class FineTuner(Editor):
                 high = middle
             else:
                 low = middle + 1
-        if low < len(self.config.rates):
-            self.rate = self.config.rates[low]
-        else:
-            self.rate = float(max(self.tried, key=lambda rate: self.tried[rate]))
+        most = max(self.tried, key=lambda rate: self.tried[rate])
+        self.rate = self.config.rates[low] if low < len(self.config.rates) else float(most)
         return []
 
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
@@ -194,24 +209,34 @@ class Descent:
 
     def __init__(self, tuner: FineTuner, face: Face, rows: Sequence[Row], rate: float) -> None:
         self.tuner, self.face, self.rows, self.rate = tuner, face, rows, rate
+        k = len(rows[0].encoded)
+        self.rule, self.looks = tuner.rule(k), tuner.looks(k)
+        self.limit = tuner.config.steps * self.looks
         slots = min(tuner.config.rows, len(rows))
         self.delta: dict[str, Tensor] = {}
-        for site in face.sites(tuner.config.place, tuner.config.blocks):
+        self.weight: dict[str, Tensor] = {}
+        for site in tuner.sites(face):
             weight = weight_OI(linear_map(face.model, site))
             # Squares of small gradients are lost in half precision.
             dtype = torch.promote_types(weight.dtype, torch.float32)
             self.delta[site] = weight.new_zeros(slots, *weight.shape, dtype=dtype)
-        self.square = {site: torch.zeros_like(delta) for site, delta in self.delta.items()}
+            self.weight[site] = weight
+        self.states = {
+            site: [torch.zeros_like(delta) for _ in range(self.rule.states)]
+            for site, delta in self.delta.items()
+        }
         self.live = list(range(slots))  # the row in each slot
         self.steps = [0] * slots  # and its steps so far
+        self.calm = [0] * slots  # and its good looks in succession
         self.waiting = iter(range(slots, len(rows)))
 
     def ended(self) -> Iterator[Ended]:
         """Step until every row has its labels or ran out of steps; rows come as they end."""
         while self.live:
-            found, reached = self._look()
-            taken, limit = list(self.steps), self.tuner.config.steps
-            over = [slot for slot, steps in enumerate(taken) if reached[slot] or steps == limit]
+            found, good = self._look()
+            self.calm = [calm + 1 if good[i] else 0 for i, calm in enumerate(self.calm)]
+            reached, taken = [calm >= self.looks for calm in self.calm], list(self.steps)
+            over = [slot for slot, n in enumerate(taken) if reached[slot] or n == self.limit]
             if len(over) < len(self.live):
                 self._step(found, over)
             for slot in reversed(over):
@@ -220,24 +245,23 @@ class Descent:
                 self._vacate(slot)
 
     def _look(self) -> tuple[EditPass, list[bool]]:
-        """The gradient of each live row's loss, and whether its labels are reached."""
+        """The gradient of each live row's loss, and whether the row is good."""
         rows = [self.rows[row] for row in self.live]
         lesson = self.tuner.lesson(self.face, rows, self.steps)
         count, k = len(rows), len(rows[0].encoded)
         patch = Patch({site: Dense(delta[:count]) for site, delta in self.delta.items()})
         with applied(self.face.model, patch):
             found = token_gradients(self.face, lesson.batch, tuple(self.delta), loss=lesson.loss)
-        hit_Rk = found.hit_R.view(count, -1)[:, :k]
-        return found, hit_Rk.bool().all(1).tolist()
+        return found, self.tuner.good(found, count, k)
 
     def _step(self, found: EditPass, over: Sequence[int]) -> None:
-        """RMSprop, in place and a few rows at a time. A gradient of zero leaves rows that are over.
+        """Follow the rule, in place and a few rows at a time; rows that are over do not move.
 
         A row's gradient is the sum over its input rows, so their tokens are laid side by side.
         """
         count = len(self.live)
         for site, tokens in found.gradients.items():
-            delta_ROI, square_ROI = self.delta[site], self.square[site]
+            delta_ROI, moving = self.delta[site], [slot not in over for slot in range(count)]
             delta_RTO = tokens.delta_RTO.reshape(count, -1, delta_ROI.shape[1]).to(delta_ROI.dtype)
             u_RTI = tokens.u_RTI.reshape(count, -1, delta_ROI.shape[2]).to(delta_ROI.dtype)
             delta_RTO[over] = 0
@@ -247,22 +271,29 @@ class Descent:
                 part = slice(start, min(start + size, count))
                 gradient_COI, root_COI = (spare[: part.stop - start] for spare in spare_COI)
                 torch.bmm(delta_RTO[part].transpose(1, 2), u_RTI[part], out=gradient_COI)
-                square_COI = square_ROI[part].mul_(_SMOOTHING)
-                square_COI.addcmul_(gradient_COI, gradient_COI, value=1 - _SMOOTHING)
-                torch.sqrt(square_COI, out=root_COI).add_(_EPSILON)
-                delta_ROI[part].addcdiv_(gradient_COI, root_COI, value=-self.rate)
+                states = [state_ROI[part] for state_ROI in self.states[site]]
+                steps, weight_OI = self.steps[part], self.weight[site]
+                chunk = Chunk(
+                    delta_ROI[part], gradient_COI, root_COI, states, weight_OI, steps, moving[part]
+                )
+                self.rule.move(chunk, self.rate)
         self.steps = [steps + 1 for steps in self.steps]
 
     def _vacate(self, slot: int) -> None:
         """Give a slot to the next row that waits, or else to the live row in the last slot."""
         if (row := next(self.waiting, None)) is not None:
-            self.live[slot], self.steps[slot] = row, 0
-            for state in (*self.delta.values(), *self.square.values()):
+            self.live[slot], self.steps[slot], self.calm[slot] = row, 0, 0
+            for state in self._all():
                 state[slot] = 0
             return
         last = len(self.live) - 1
-        self.live[slot], self.steps[slot] = self.live[last], self.steps[last]
-        self.live.pop(), self.steps.pop()
+        for places in (self.live, self.steps, self.calm):
+            places[slot] = places[last]
+            places.pop()
         if slot != last:
-            for state in (*self.delta.values(), *self.square.values()):
+            for state in self._all():
                 state[slot] = state[last]
+
+    def _all(self) -> list[Tensor]:
+        """Everything that has a slot for each row."""
+        return [*self.delta.values(), *(state for some in self.states.values() for state in some)]

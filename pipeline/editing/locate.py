@@ -84,15 +84,12 @@ def write_contexts(face: Face, config: Config, seed: int) -> dict[str, tuple[str
     ):
         texts: list[str] = []
         for tokens, count in sizes:
-            prompts = [start for start in starts for _ in range(count)]
             draw = random.Random(f"{seed}/contexts {kind} {tokens}")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(draw.getrandbits(32))
-                written = face.sample(prompts, tokens, top_k=config.top_k)
-            texts += [
-                ("" if kind == "free" else start) + text
-                for start, text in zip(prompts, written, strict=True)
-            ]
+                for start in starts:  # one by one: none of them is padded
+                    written = face.sample([start] * count, tokens, top_k=config.top_k)
+                    texts += [("" if kind == "free" else start) + text for text in written]
         found[kind] = tuple(" ".join(text.split()) + _JOINT for text in texts)
     return found
 

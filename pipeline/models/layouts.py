@@ -149,41 +149,69 @@ def sites(model: nn.Module, blocks: int, place: Place = "mlp") -> tuple[str, ...
     Raises:
         ModelError: the architecture is not known or has fewer blocks.
     """
-    config = model.config
-    assert isinstance(config, PretrainedConfig)
-    found = []
-    for stack in layout_of(config).stacks:
-        count = len(model.get_submodule(stack.blocks))  # type: ignore[arg-type]
+    found: list[str] = []
+    for stack, count in _stacks(model):
         if not 1 <= blocks <= count:
             raise ModelError(
                 expected=f"between 1 and {count} blocks of {stack.blocks}",
                 found=str(blocks),
                 remedy="Set `blocks` of the editor to what the model has.",
             )
-        inner = stack.mlp if place == "mlp" else stack.attention
         for block in range(count - blocks, count):
-            for name in inner:
-                site = f"{stack.blocks}.{block}.{name}"
-                if getattr(config, "is_gated_act", False) and site.endswith(".wi"):
-                    site += "_0"
-                found.append(site)
+            found += _inner(model, stack, block, stack.mlp if place == "mlp" else stack.attention)
     return tuple(found)
+
+
+def block_sites(
+    model: nn.Module, block: int | None, place: Literal["mlp", "attention", "down"]
+) -> tuple[str, ...]:
+    """Names of linear maps in one block of every stack; "down" is the MLP's last.
+
+    Args:
+        model: of a known architecture.
+        block: counted from 0; None: the one at three quarters of the depth.
+        place: which of its maps.
+
+    Raises:
+        ModelError: there is no such block.
+    """
+    found: list[str] = []
+    for stack, count in _stacks(model):
+        number = count * 3 // 4 if block is None else block
+        if not 0 <= number < count:
+            raise ModelError(
+                expected=f"a block from 0 to {count - 1} of {stack.blocks}",
+                found=str(number),
+                remedy="Set `block` of the editor to one that the model has.",
+            )
+        names = {"mlp": stack.mlp, "attention": stack.attention, "down": stack.mlp[-1:]}
+        found += _inner(model, stack, number, names[place])
+    return tuple(found)
+
+
+def _stacks(model: nn.Module) -> list[tuple[Stack, int]]:
+    """Each stack with its number of blocks."""
+    config = model.config
+    assert isinstance(config, PretrainedConfig)
+    stacks = layout_of(config).stacks
+    return [(stack, len(model.get_submodule(stack.blocks))) for stack in stacks]  # type: ignore[arg-type]
+
+
+def _inner(model: nn.Module, stack: Stack, block: int, names: tuple[str, ...]) -> list[str]:
+    found = [f"{stack.blocks}.{block}.{name}" for name in names]
+    gated = getattr(model.config, "is_gated_act", False)
+    return [f"{site}_0" if gated and site.endswith(".wi") else site for site in found]
 
 
 def blocks(model: nn.Module) -> tuple[str, ...]:
     """Names of all blocks of a model of one stack, in forward order."""
-    config = model.config
-    assert isinstance(config, PretrainedConfig)
-    (stack,) = layout_of(config).stacks
-    count = len(model.get_submodule(stack.blocks))  # type: ignore[arg-type]
+    ((stack, count),) = _stacks(model)
     return tuple(f"{stack.blocks}.{block}" for block in range(count))
 
 
 def downs(model: nn.Module) -> tuple[str, ...]:
     """In every block, the map by which the MLP writes: its input is what ROME calls a key."""
-    config = model.config
-    assert isinstance(config, PretrainedConfig)
-    (stack,) = layout_of(config).stacks
+    ((stack, _),) = _stacks(model)
     return tuple(f"{block}.{stack.mlp[-1]}" for block in blocks(model))
 
 

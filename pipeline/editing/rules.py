@@ -1,0 +1,97 @@
+"""How fine-tuning moves weights: RMSprop (MEND's FT), and Adam with decay or a bound (MEMIT's).
+
+A rule works on a few rows at once, in place; each row has a state and a number of steps of its own.
+
+Shape suffixes: C rows of a chunk, O outputs, I inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_SMOOTHING, _EPSILON = 0.99, 1e-8  # torch.optim.RMSprop's defaults, which the reference uses
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A few rows of one site: their updates, and what a rule needs to move them.
+
+    Attributes:
+        delta_COI: updates so far, moved in place.
+        gradient_COI: of each row's loss; may be overwritten.
+        spare_COI: room to work in.
+        states_COI: the rule's own, zero at a row's start.
+        weight_OI: what the updates are added to.
+        steps: how often each row has moved.
+        moving: which rows shall move; of those that do not, the gradient is zero.
+    """
+
+    delta_COI: Tensor
+    gradient_COI: Tensor
+    spare_COI: Tensor
+    states_COI: Sequence[Tensor]
+    weight_OI: Tensor
+    steps: Sequence[int]
+    moving: Sequence[bool]
+
+
+class Rule(Protocol):
+    """One optimiser."""
+
+    @property
+    def states(self) -> int:
+        """Tensors of an update's size that it keeps."""
+        ...
+
+    def move(self, chunk: Chunk, rate: float) -> None:
+        """Take one step."""
+        ...
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """torch.optim.RMSprop with its defaults. A gradient of zero moves nothing."""
+
+    states: int = 1
+
+    def move(self, chunk: Chunk, rate: float) -> None:
+        """ΔW -= rate · g / sqrt(mean square)."""
+        gradient_COI, root_COI = chunk.gradient_COI, chunk.spare_COI
+        square_COI = chunk.states_COI[0].mul_(_SMOOTHING)
+        square_COI.addcmul_(gradient_COI, gradient_COI, value=1 - _SMOOTHING)
+        torch.sqrt(square_COI, out=root_COI).add_(_EPSILON)
+        chunk.delta_COI.addcdiv_(gradient_COI, root_COI, value=-rate)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """torch.optim.Adam with its defaults, on W + ΔW.
+
+    Attributes:
+        decay: its `weight_decay`, of the whole weight: W + ΔW is drawn to 0.
+        bound: largest |ΔW| of a weight; None for no bound.
+    """
+
+    decay: float = 0.0
+    bound: float | None = None
+    states: int = 2
+
+    def move(self, chunk: Chunk, rate: float) -> None:
+        """One step of the rows that move, then the bound."""
+        gradient_COI, delta_COI = chunk.gradient_COI, chunk.delta_COI
+        if self.decay:
+            gradient_COI.add_(chunk.weight_OI + delta_COI, alpha=self.decay)
+        mean_COI, square_COI = chunk.states_COI
+        mean_COI.lerp_(gradient_COI, 0.1)
+        square_COI.mul_(0.999).addcmul_(gradient_COI, gradient_COI, value=0.001)
+        step_C = delta_COI.new_tensor([steps + 1 for steps in chunk.steps])[:, None, None]
+        moving_C = delta_COI.new_tensor(chunk.moving)[:, None, None]
+        torch.div(square_COI, 1 - 0.999**step_C, out=chunk.spare_COI).sqrt_().add_(1e-8)
+        delta_COI.sub_(moving_C * rate / (1 - 0.9**step_C) * mean_COI / chunk.spare_COI)
+        if self.bound is not None:
+            delta_COI.clamp_(-self.bound, self.bound)

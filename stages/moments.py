@@ -1,0 +1,34 @@
+"""Second moments of one benchmark's base model over the text that it was taught."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pipeline import models
+from pipeline.config import Params, build, pick, project_root
+from pipeline.editing import moments as storing
+from pipeline.editing import summing
+from pipeline.records import read_examples
+from pipeline.storage import hash_folder
+from stages import bench_folder, set_up_torch, start
+
+
+def moments(params: Params, name: str) -> None:
+    """data/S/B/moments/: a moment for each site, contexts, and how far they have converged."""
+    set_up_torch(params)
+    item = pick(params, f"moments.{name}")
+    config = build(storing.Config, item["settings"], f"moments.{name}.settings")
+    folder = bench_folder(params, item["bench"])
+    corpus = storing.corpus_of(read_examples(folder / "prepared" / "examples.parquet"))
+    face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
+    depends = json.dumps([item, params["seed"], params["threads"], base_hash], sort_keys=True)
+    digest = hashlib.sha256(depends.encode()).hexdigest()
+    # Outside the outputs, which DVC empties before the stage runs.
+    kept = project_root() / ".errata" / "checkpoints" / f"moments-{name}-{digest[:16]}"
+    storing.save(summing.take(face, corpus, config, params["seed"], kept), Path(item["folder"]))
+
+
+if __name__ == "__main__":
+    start(moments)
