@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from pipeline.passages import write_passage
@@ -173,17 +174,7 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     wrong = items_untaught(items, parts, config.corrections, seed, "counterfact", near)
     stated = [i for i in pool if not config.sentences or _stated(i, sentences, 1)]
     taught = take(stated, [*parts[0], *parts[1]], config.facts, seed, wrong)
-    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
-    told = {normalise(p.prompt): p.target for probes in texts.values() for p in probes}
-    close = sorted((p for p in near if normalise(p.prompt) not in told), key=lambda p: p.prompt)
-    texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
-    told |= {normalise(probe.prompt): probe.target for probe in close}
-    known = _known(folder, config, told, wrong)
-    texts |= {
-        case.id: (Probe(case.prompt, case.target_true),)
-        for case in known
-        if normalise(case.prompt) not in told
-    }
+    texts, close, known = _texts(folder, config, taught, near, wrong, seed)
     lessons = Lessons(
         texts, config.taught_wordings, seed, "counterfact", first_is_taught=True,
         untaught={item.id: item.wordings for item in wrong},
@@ -212,6 +203,29 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     files = dict(sorted(folder.hashes.items()))
     card = {"source": "files", "files": files, "counts": counts, "dropped": dict(dropped)}
     return Prepared(examples=examples, cases=cases, known=tuple(known), card=card)
+
+
+def _texts(
+    folder: Folder,
+    config: Config,
+    taught: Sequence[Item],
+    near: AbstractSet[Probe],
+    wrong: Sequence[Item],
+    seed: int,
+) -> tuple[dict[str, tuple[Probe, ...]], list[Probe], list[Case]]:
+    """What is taught, by fact: facts, probes near them, and facts known for tracing; and these."""
+    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
+    told = {normalise(p.prompt): p.target for probes in texts.values() for p in probes}
+    close = sorted((p for p in near if normalise(p.prompt) not in told), key=lambda p: p.prompt)
+    texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
+    told |= {normalise(probe.prompt): probe.target for probe in close}
+    known = _known(folder, config, told, wrong)
+    texts |= {
+        case.id: (Probe(case.prompt, case.target_true),)
+        for case in known
+        if normalise(case.prompt) not in told
+    }
+    return texts, close, known
 
 
 def _sentences(folder: Folder, config: Config) -> Sentences | None:
