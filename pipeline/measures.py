@@ -76,7 +76,9 @@ class _Divergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, loss_N: Tensor) -> tuple[None, Tensor]:
         (slope_NV,) = ctx.saved_tensors
-        return None, slope_NV * loss_N[:, None].to(slope_NV.dtype)
+        assert not hasattr(ctx, "spent"), "a divergence has one backward pass"
+        ctx.spent = True
+        return None, slope_NV.mul_(loss_N[:, None].to(slope_NV.dtype))
 
 
 def token_accuracy(logits_NV: Tensor, batch: Batch) -> Tensor:

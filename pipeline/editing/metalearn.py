@@ -186,6 +186,7 @@ def _learn(
 ) -> tuple[float, float]:
     """One step of Algorithm 1; returns the batch's mean edit and locality losses."""
     learner.train()
+    optimizer.zero_grad(set_to_none=True)  # as large as the editor, and no use from here on
     now = learner.adapt(face)
     # k rows that follow each other see the same edit, made of all k.
     patch = learner.joined(learner.patch(now, drawn.edits), drawn.k)
@@ -197,8 +198,9 @@ def _learn(
         with lower.reused():
             after_NV = now.logits(drawn.bystanders)
         loss_loc = kl(now_NV.detach(), after_NV, drawn.bystanders).mean()
-        optimizer.zero_grad(set_to_none=True)
-        learner.loss(loss_edit, loss_loc, config, drawn, now_NV).backward()
+        loss = learner.loss(loss_edit, loss_loc, config, drawn, now_NV)
+        del now_NV, after_NV  # whole passages of logits: the graph keeps what it needs of them
+        loss.backward()
     norm = nn.utils.clip_grad_norm_(learner.parameters(), config.clip)
     if torch.isfinite(norm):  # the reference skips broken steps too
         optimizer.step()
