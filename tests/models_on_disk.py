@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cases import make_cases
+from cases import SUBJECTS, make_cases
 from conftest import make_face, pairs_for
 from test_editors import SMALL
 
@@ -27,6 +27,11 @@ def corrections_for(face: Face) -> list[tuple[str, str]]:
     else:
         turned = list(TARGETS)
     return [(prompt, target) for (prompt, _), target in zip(pairs, turned, strict=True)]
+
+
+def subject_of(prompt: str) -> str:
+    """What a prompt of `pairs_for` is about."""
+    return next(name for name in SUBJECTS if name in prompt)
 
 
 def model_folder(architecture: str, folder: Path, seed: int = 0) -> Path:

@@ -10,6 +10,7 @@ import torch
 from cases import make_cases
 from conftest import make_face, pairs_for
 from models_on_disk import FT, corrections_for, fitted, model_folder
+from test_editors import SMALL
 
 import pipeline
 from pipeline.editable import Correction, Editable, Guard, GuardError, Journal, JournalError, beside
@@ -385,3 +386,31 @@ def test_the_package_gives_it_by_name_alone() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Edited'"):
         _ = pipeline.Edited
     assert isinstance(Journal(Path("nowhere")).records(), list)
+
+
+def test_memit_edits_on_the_models_own_words_and_keeps_its_moments(tmp_path: Path) -> None:
+    """Without moments or texts at hand; a second edit, in a new process say, reads those kept."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    request = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
+    settings = SMALL["memit"]
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    (edit,) = one.edit(request, "memit", settings=settings)
+    assert edit.alg == "memit"
+    kept = list((tmp_path / "journal").rglob("moments.json"))
+    assert len(kept) == 1
+    written = kept[0].stat().st_mtime_ns
+    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    again.undo(edit.number)
+    again.edit(request, "memit", settings=settings)
+    assert kept[0].stat().st_mtime_ns == written
+    assert again.ask(request["prompt"]) == one.ask(request["prompt"])
+
+
+def test_texts_for_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    request = {"prompt": "Tom Asker works for", "target": " Oslo", "subject": "Tom Asker"}
+    with pytest.raises(DataError, match=r"nowhere\.txt"):
+        one.edit(request, "rome", moments=tmp_path / "nowhere.txt")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(DataError, match=r"one on each line"):
+        one.edit(request, "rome", moments=tmp_path / "empty.txt")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_face, pairs_for
-from models_on_disk import FT, corrections_for, fitted, model_folder
+from conftest import SENTENCES, make_face, pairs_for
+from models_on_disk import FT, corrections_for, fitted, model_folder, subject_of
+from test_editors import SMALL
 
 from pipeline import editors, models
 from pipeline.editable import Editable, Guard, beside
@@ -104,8 +105,16 @@ def test_stock_peft_loads_every_edit_of_factors(
         pytest.skip(reason)
     if issubclass(module.Editor, FineTuner):
         pytest.skip("its edits are not factors")
-    learned = fitted(one.face, alg, folder, tmp_path / "editor")
-    one.edit(corrections_for(one.face)[:2], editor=learned)
+    if "moments" in module.Editor.needs:
+        (tmp_path / "texts.txt").write_text("\n".join(SENTENCES * 2))
+        requests = [
+            {"prompt": prompt, "target": target, "subject": subject_of(prompt)}
+            for prompt, target in pairs_for(one.face)[:2]
+        ]
+        one.edit(requests, alg, moments=tmp_path / "texts.txt", settings=SMALL[alg])
+    else:
+        learned = fitted(one.face, alg, folder, tmp_path / "editor")
+        one.edit(corrections_for(one.face)[:2], editor=learned)
     stack = one._state.stack
     if one._state.current is not one.face:
         with pytest.raises(EditorError, match=r"trained all of its weights.*--as merged"):
