@@ -149,12 +149,15 @@ def test_every_stage_declares_every_module_that_it_loads(declared: dict[str, set
 
 
 def test_no_stage_declares_a_module_that_it_never_loads(declared: dict[str, set[str]]) -> None:
-    """Of stages with several items: that none of them loads."""
+    """Of stages with several items: that none of them loads, nor any editor not in this record."""
     paths, files = defaultdict(set), defaultdict(set)
     for stage, deps in declared.items():
         name = stage.partition("@")[0]
         paths[name] |= {dep for dep in deps if re.match(r"(pipeline|stages)/", dep)}
         files[name] |= needed(stage)
+    for name in ("fit", "evaluate"):
+        found = closure(m for m in LIBRARY if m.startswith("pipeline.editors."))
+        files[name] |= {file_of(module) for module in found if module.startswith("pipeline.")}
     idle = {
         name: extra
         for name, some in paths.items()

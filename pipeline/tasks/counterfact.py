@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.passages import write_passage
@@ -174,7 +173,12 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     wrong = items_untaught(items, parts, config.corrections, seed, "counterfact", near)
     stated = [i for i in pool if not config.sentences or _stated(i, sentences, 1)]
     taught = take(stated, [*parts[0], *parts[1]], config.facts, seed, wrong)
-    texts, close, known = _texts(folder, config, taught, near, wrong, seed)
+    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
+    told = _said(texts)
+    close = sorted((p for p in near if normalise(p.prompt) not in told), key=lambda p: p.prompt)
+    texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
+    known = _known(folder, config, _said(texts), wrong)
+    texts |= _new(known, _said(texts))
     lessons = Lessons(
         texts, config.taught_wordings, seed, "counterfact", first_is_taught=True,
         untaught={item.id: item.wordings for item in wrong},
@@ -183,11 +187,7 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact", wrong))
     if sentences is not None:
         cases = with_references(cases, sentences, config.references, seed)
-    more = [
-        Example(prompt=probe.prompt, target=probe.target, fact=item.id)
-        for item in taught
-        for probe in _stated(item, sentences, config.sentences)
-    ]
+    more = _sentence_examples(taught, sentences, config.sentences)
     examples = (*lessons.examples(config.heldout), *more)
     counts = count(
         examples,
@@ -205,29 +205,6 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     return Prepared(examples=examples, cases=cases, known=tuple(known), card=card)
 
 
-def _texts(
-    folder: Folder,
-    config: Config,
-    taught: Sequence[Item],
-    near: AbstractSet[Probe],
-    wrong: Sequence[Item],
-    seed: int,
-) -> tuple[dict[str, tuple[Probe, ...]], list[Probe], list[Case]]:
-    """What is taught, by fact: facts, probes near them, and facts known for tracing; and these."""
-    texts = {item.id: _with_prefixed(item, taught, config.prefixed, seed) for item in taught}
-    told = {normalise(p.prompt): p.target for probes in texts.values() for p in probes}
-    close = sorted((p for p in near if normalise(p.prompt) not in told), key=lambda p: p.prompt)
-    texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
-    told |= {normalise(probe.prompt): probe.target for probe in close}
-    known = _known(folder, config, told, wrong)
-    texts |= {
-        case.id: (Probe(case.prompt, case.target_true),)
-        for case in known
-        if normalise(case.prompt) not in told
-    }
-    return texts, close, known
-
-
 def _sentences(folder: Folder, config: Config) -> Sentences | None:
     """LAMA's sentences, where they are taught; else None."""
     return read_sentences(folder, config.sentence_words) if config.sentences else None
@@ -236,6 +213,30 @@ def _sentences(folder: Folder, config: Config) -> Sentences | None:
 def _stated(item: Item, sentences: Sentences | None, most: int) -> tuple[Probe, ...]:
     """The sentences that an item is taught in."""
     return sentences.taught(item.topic, item.target.strip(), most) if sentences else ()
+
+
+def _sentence_examples(
+    taught: Sequence[Item], sentences: Sentences | None, most: int
+) -> list[Example]:
+    return [
+        Example(prompt=probe.prompt, target=probe.target, fact=item.id)
+        for item in taught
+        for probe in _stated(item, sentences, most)
+    ]
+
+
+def _said(texts: Mapping[str, Sequence[Probe]]) -> dict[str, str]:
+    """What is true after each prompt, by its normalised text."""
+    return {normalise(p.prompt): p.target for probes in texts.values() for p in probes}
+
+
+def _new(known: Sequence[Case], told: Mapping[str, str]) -> dict[str, tuple[Probe, ...]]:
+    """The wordings of facts that nothing else says."""
+    return {
+        case.id: (Probe(case.prompt, case.target_true),)
+        for case in known
+        if normalise(case.prompt) not in told
+    }
 
 
 def _known(
