@@ -23,7 +23,7 @@ from pipeline.errors import ErrataError
 from pipeline.warm import warm, warmed
 
 _LOG = logging.getLogger(__name__)
-_BENCH_STAGES = ("prepare", "base", "label")
+_BENCH_STAGES = ("prepare", "base", "label", "moments", "trace")
 # What DVC says of every stage in every lane.
 _CHATTER = (
     "Updating lock file",
@@ -93,7 +93,7 @@ class _Lanes:
         self, root: Path, params: Params, count: int, environment: Mapping[str, str]
     ) -> None:
         self.root, self.count, self.environment = root, count, environment
-        self.benches = [_Lane(bench, bench, (f"label@{bench}",)) for bench in params["benches"]]
+        self.benches = [_Lane(bench, bench, _before(params, bench)) for bench in params["benches"]]
         self.editors = _editors(params)
         self.ended = Event()
 
@@ -130,6 +130,16 @@ class _Lanes:
         if not self.ended.is_set():
             words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
             _dvc(self.root, [*words, *lane.targets], self.environment, f"{lane.name} | ")
+
+
+def _before(params: Params, bench: str) -> tuple[str, ...]:
+    """What a benchmark's editors wait for, and what waits for none of them."""
+    ends = [
+        stage
+        for stage, key in (("moments", "moments"), ("trace", "traces"))
+        if bench in params[key]
+    ]
+    return tuple(f"{stage}@{bench}" for stage in ("label", *ends))
 
 
 def _editors(params: Params) -> list[_Lane]:

@@ -39,6 +39,8 @@ PARAMS = {
         "zsre-ft-k5": {"bench": "zsre", "fit": True, "editor": "zsre/ft"},
         "zsre-mend": {"bench": "zsre", "fit": True, "editor": "zsre/mend"},
     },
+    "moments": {},
+    "traces": {},
     "fits": {"zsre-ft": {"editor": "zsre/ft"}, "zsre-mend": {"editor": "zsre/mend"}},
 }
 LANES = {
@@ -89,6 +91,18 @@ def test_only_what_is_stale_runs(project: Path, monkeypatch: pytest.MonkeyPatch)
         "begin repro fit@zsre-mend evaluate@zsre-mend",
         "begin repro",
     ]
+
+
+def test_moments_come_before_the_editors_that_read_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale(monkeypatch, "moments@fever", "evaluate@fever-rome", "trace@zsre")
+    repro(project, PARAMS | {"moments": {"fever": {}}, "traces": {"zsre": {}}}, jobs=2)
+    found = calls(project)
+    assert found.index("end repro label@fever moments@fever") < found.index(
+        "begin repro evaluate@fever-rome"
+    )
+    assert "end repro label@zsre trace@zsre" in found
 
 
 def test_one_lane_is_plain_dvc(project: Path) -> None:

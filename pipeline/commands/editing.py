@@ -93,6 +93,11 @@ def _which_editor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--editor", type=Path, help="a folder where it was fitted on this model")
     parser.add_argument("--fit", type=Path, help="training cases (parquet), to fit it on now")
     parser.add_argument(
+        "--moments",
+        type=Path,
+        help="for rome and memit: second moments, or texts (the model's own)",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=X", help="a setting of the editor"
     )
 
@@ -119,6 +124,7 @@ def how_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "alg": arguments.alg,
         "editor": arguments.editor,
         "cases": cases,
+        "moments": arguments.moments,
         "settings": settings(arguments.set),
     }
 

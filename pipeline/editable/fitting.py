@@ -19,6 +19,7 @@ import torch
 from pipeline import editors
 from pipeline.config import RECORD, build, read_params
 from pipeline.editable.corrections import Correction
+from pipeline.editable.statistics import moments_for
 from pipeline.editing import editor as editing
 from pipeline.editing.descent import FineTuner
 from pipeline.editing.editor import Editor, Material
@@ -56,6 +57,7 @@ class Source:
         settings: of its `Config`; dotted keys reach into nested ones ("outer.steps").
         folder: what an earlier fit left.
         cases: training cases, to fit on the spot.
+        moments: second moments, or a file of texts to take them over; None: the model's own words.
         seed: of a fit on the spot.
         checkpoints: where an interrupted fit resumes from.
     """
@@ -64,6 +66,7 @@ class Source:
     settings: Mapping[str, Any]
     folder: Path | None = None
     cases: Sequence[Case] = ()
+    moments: Path | None = None
     seed: int = 0
     checkpoints: Path | None = None
 
@@ -100,9 +103,11 @@ def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction
         raise EditorError(
             expected=f"an editor of {face.kind} models", found=f"{alg}: {reason}", remedy=_others()
         )
+    if "moments" in editor.needs:
+        editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
     if source.folder is not None:
         _restore(editor, face, source.folder, base_hash)
-    elif editor.needs:
+    elif editor.needs - {"moments"}:
         _fit(editor, face, source, alg, asked, base_hash)
     return Ready(alg, settings, editor, identity(editor))
 
@@ -147,8 +152,7 @@ def _fit(
     base_hash: str,
 ) -> None:
     """Learn what is needed, from what is there."""
-    # Second moments, or the text to take them from: who brings them to `Material` adds them here.
-    if missing := sorted(editor.needs - {"cases"}):
+    if missing := sorted(editor.needs - {"cases", "moments"}):
         raise EditorError(
             expected=f"a folder where {alg} was fitted",
             found=f"none, and it needs {' and '.join(missing)}",

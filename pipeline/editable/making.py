@@ -124,10 +124,11 @@ class Maker:
 
     def _ready(self, source: fitting.Source, asked: Sequence[Correction]) -> fitting.Ready:
         """An editor; those that learned something are loaded or fitted once."""
-        key = repr((source.alg, source.folder, dict(source.settings), hash(source.cases)))
+        about = (source.alg, source.folder, source.moments, dict(source.settings))
+        key = repr((*about, hash(source.cases)))
         if key not in self._editors:
             ready = fitting.ready(self.face, self.base_hash, source, asked)
-            if source.folder is None and not source.cases:
+            if source.folder is None and not source.cases and "moments" not in ready.editor.needs:
                 return ready  # it learned from these requests alone, if at all
             self._editors[key] = ready
         ready = self._editors[key]

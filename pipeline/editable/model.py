@@ -83,6 +83,7 @@ class Editable:
         *,
         editor: str | Path | None = None,
         cases: Sequence[Case] = (),
+        moments: str | Path | None = None,
         together: bool = False,
         settings: Mapping[str, Any] | None = None,
         **more: Any,
@@ -94,6 +95,8 @@ class Editable:
             alg: any file of `pipeline/editors`; by default what the fitted folder says, or "ft".
             editor: a folder where an editor that learns was fitted, on this very model.
             cases: training cases, to fit it on now; minutes on a small model.
+            moments: for ROME and MEMIT, a folder of second moments or a file of texts to take them
+                over; by default the model writes the texts, and the journal keeps the moments.
             together: one edit of all requests (undone as one) instead of one for each.
             settings, more: of the editor's `Config` ("outer.steps" reaches into nested ones).
 
@@ -108,7 +111,7 @@ class Editable:
             GuardError: the guard refuses; earlier edits of this call stay.
             StorageError: the journal cannot be written; the edit is not in force.
         """
-        source = self._source(alg, editor, cases, {**(settings or {}), **more})
+        source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked = checked(self.face, corrections(requests))
         return self._maker.make(asked, source, together=together, keep=True)
 
@@ -120,12 +123,13 @@ class Editable:
         *,
         editor: str | Path | None = None,
         cases: Sequence[Case] = (),
+        moments: str | Path | None = None,
         together: bool = False,
         settings: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Iterator[tuple[Edit, ...]]:
         """`edit`, for the length of a `with` block, and not in the journal."""
-        source = self._source(alg, editor, cases, {**(settings or {}), **more})
+        source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked, stack = checked(self.face, corrections(requests)), self._state.stack
         before = set(stack.numbers())
         try:
@@ -242,6 +246,7 @@ class Editable:
         alg: str,
         editor: str | Path | None,
         cases: Sequence[Case],
+        moments: str | Path | None,
         settings: Mapping[str, Any],
     ) -> fitting.Source:
         folder = None if editor is None else Path(editor)
@@ -250,5 +255,6 @@ class Editable:
             settings=settings,
             folder=folder,
             cases=tuple(cases),
+            moments=None if moments is None else Path(moments),
             checkpoints=self._journal.editors() if self._journal else None,
         )
