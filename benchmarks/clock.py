@@ -246,9 +246,13 @@ def load() -> float | None:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process; where /proc is missing, the highest so far."""
+    """Resident memory of this process without files (libraries are read in as they are used).
+
+    Where /proc is missing, the highest so far, with them.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * resource.getpagesize() / _MB
+            _, resident, shared, *_ = map(int, file.read().split())
+        return (resident - shared) * resource.getpagesize() / _MB
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

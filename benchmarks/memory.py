@@ -1,11 +1,13 @@
 """Peak memory of MEND training above the frozen model, against its budget.
 
-In a process of its own on a processor, whose resident memory else holds what came before.
+In a process of its own on a processor, whose resident memory else holds what came before, and with
+an allocator that gives large blocks back at once, so that what is measured is what is held.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -50,12 +52,27 @@ def measure(size: Size, device: torch.device, dtype: torch.dtype, names: list[st
         arguments = (size, str(device), str(dtype).removeprefix("torch."), name)
         if device.type == "cpu":
             context = multiprocessing.get_context("spawn")
-            with context.Pool(1) as pool:
+            with _returning_blocks(), context.Pool(1) as pool:
                 values = pool.apply(_in_process, (*arguments, torch.get_num_threads()))
         else:
             values = _in_process(*arguments, torch.get_num_threads())
         found.append(Peak(**values))
     return found
+
+
+@contextmanager
+def _returning_blocks() -> Iterator[None]:
+    """Processes started inside map blocks of a megabyte and more by themselves (glibc)."""
+    name = "MALLOC_MMAP_THRESHOLD_"
+    before = os.environ.get(name)
+    os.environ[name] = str(_MB)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _in_process(size: Size, device: str, dtype: str, name: str, threads: int) -> dict[str, Any]:

@@ -57,12 +57,12 @@ class Work:
     few_rows: int = 2
     ft_steps: int = 4
     facts: int = 64
-    few_facts: int = 2
-    z_steps: int = 5
+    few_facts: int = 1
+    z_steps: int = 25
     update_facts: int = 64
     rome_facts: int = 4
     few_rome_facts: int = 1
-    rome_steps: int = 6
+    rome_steps: int = 20
     fact_prompt: int = 10
     fact_target: int = 1
     layers: tuple[int, ...] = (3, 4, 5, 6, 7)

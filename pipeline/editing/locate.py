@@ -25,6 +25,7 @@ from pipeline.editing.patch import Intervention, applied, linear_map
 from pipeline.errors import DataError, ModelError
 from pipeline.models.causal import Causal
 from pipeline.models.face import Encoded, Face, pad
+from pipeline.models.lower import Resume
 from pipeline.records import Request
 
 Kind = Literal["free", "opened", "none"]
@@ -153,6 +154,7 @@ def read(
     *,
     patch: Intervention | None = None,
     rows_B: Sequence[int] | None = None,
+    resume: Resume | None = None,
     size: int = 256,
 ) -> Read:
     """What sites read at each text's spot, and what a block puts out there.
@@ -163,13 +165,16 @@ def read(
         sites: linear maps.
         block: name of a block, or None.
         patch: edits to read under, text b under the patch's row `rows_B[b]`.
+        resume: where earlier passes over these very texts left off.
         size: texts in one pass.
     """
     parts: list[tuple[list[int], dict[str, Tensor]]] = []
     order = sorted(range(len(where)), key=lambda i: where[i].at)
-    for start in range(0, len(order), size):
+    for number, start in enumerate(range(0, len(order), size)):
         part = order[start : start + size]
         with ExitStack() as stack:
+            if resume is not None:
+                stack.enter_context(resume.going_on(face.model, number))
             if patch is not None and patch.rows:
                 rows = range(len(where)) if rows_B is None else rows_B
                 edit_B = torch.tensor([rows[i] for i in part], device=face.device)

@@ -31,6 +31,7 @@ from pipeline.editing.updates import Factors, Update
 from pipeline.errors import SettingsError
 from pipeline.models import Face
 from pipeline.models.layouts import blocks, downs, writes_normed
+from pipeline.models.lower import Resume
 from pipeline.progress import bar
 from pipeline.records import Request, normalise
 
@@ -116,12 +117,17 @@ class Editor(Base):
         found, group_E = self._search(face, requests, texts, stream_ED, k)
         aim_ED = stream_ED.to(found.delta_GD.dtype) + found.delta_GD[group_E]
         updates: dict[str, Update] = {}
+        alone, within = Resume(), Resume()
         for turn, layer in enumerate(bar(layers, "layers")):
             site, patch = downs(face.model)[layer], Patch(dict(updates))
-            now_ED = locate.read(face, bare, [], last, patch=patch, rows_B=rows_E).stream_BD
-            assert now_ED is not None
-            left_EO = (aim_ED - now_ED) / (len(layers) - turn)
-            key_EI = _mean_keys(face, texts, site, patch, rows_E) * keep_E[:, None]
+            if turn:
+                stream_ED = locate.read(
+                    face, bare, [], last, patch=patch, rows_B=rows_E, resume=alone.to(site)
+                ).stream_BD
+                assert stream_ED is not None
+            left_EO = (aim_ED - stream_ED) / (len(layers) - turn)
+            key_EI = _mean_keys(face, texts, site, patch, rows_E, within.to(site))
+            key_EI = key_EI * keep_E[:, None]
             right_EI = self._solve(face, site, key_EI.double(), k).to(left_EO.dtype)
             both = Factors(left_EO.unflatten(0, (-1, k)), right_EI.unflatten(0, (-1, k)))
             updates[site] = both.joined(1)
@@ -189,13 +195,14 @@ def _mean_keys(
     site: str,
     patch: Patch,
     rows_E: Sequence[int],
+    resume: Resume,
 ) -> Tensor:
     """Half the key of the text alone, half the mean over its contexts."""
     count = len(texts[0])
     where = [spot for spots in texts for spot in spots]
     rows_B = [row for row in rows_E for _ in range(count)]
-    key_BI = locate.read(face, where, [site], patch=patch, rows_B=rows_B).key_BI[site]
-    key_ECI: Tensor = key_BI.unflatten(0, (-1, count))
+    found = locate.read(face, where, [site], patch=patch, rows_B=rows_B, resume=resume)
+    key_ECI: Tensor = found.key_BI[site].unflatten(0, (-1, count))
     bare_EI = key_ECI[:, 0]
     return bare_EI if count == 1 else (bare_EI + key_ECI[:, 1:].mean(1)) / 2
 

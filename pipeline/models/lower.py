@@ -53,6 +53,35 @@ class Lower:
             yield
 
 
+class Resume:
+    """Passes over the same texts while blocks are edited from the first to the last.
+
+    Below the block that is edited next nothing changes any more, so that each pass leaves what
+    enters it, and the one after goes on from there.
+    """
+
+    def __init__(self) -> None:
+        self.next: str | None = None  # the site that is edited next
+        self._left: dict[int, Lower] = {}  # of each batch, by the last pass
+
+    def to(self, site: str) -> Resume:
+        """Before the next site's turn."""
+        self.next = site
+        return self
+
+    @contextmanager
+    def going_on(self, model: PreTrainedModel, number: int) -> Iterator[None]:
+        """One pass over a batch."""
+        assert self.next is not None
+        fresh = Lower(model, [self.next])
+        with ExitStack() as stack:
+            if (left := self._left.get(number)) is not None:
+                stack.enter_context(left.reused())
+            stack.enter_context(fresh.kept())
+            yield
+        self._left[number] = fresh
+
+
 def _below(model: PreTrainedModel, sites: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Names of the blocks below the first site, stack by stack, none empty."""
     assert isinstance(model.config, PretrainedConfig)
