@@ -37,7 +37,7 @@ class Config:
     decay: float = 0.5
     clamp: float = 4.0
     enough: float = 0.05
-    rows: int = 512
+    rows: int = 128
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ Shape suffixes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -40,35 +40,42 @@ def optimise(
 
     Args:
         face: a causal model, unedited.
-        sought: edits in the order of their groups.
+        sought: edits, whose groups are numbered from 0 on.
         where: what δ is added to.
         width: of δ.
         config: the search's settings.
         patch: edits that the model has already; edit e sees row `sought[e].row`.
     """
-    count = sought[-1].group + 1
-    whole = torch.zeros(count, width, dtype=_dtype(face), device=face.device)
-    steps, reached = [0] * count, [False] * count
-    for part in _parts(sought, config.rows):
-        run = _Run(face, part, where, config, patch)
-        start = part[0].group
-        for group, (delta_D, taken, early) in enumerate(run.search(width), start):
+    groups: dict[int, list[Sought]] = {}
+    for edit in sought:
+        groups.setdefault(edit.group, []).append(edit)
+    whole = torch.zeros(len(groups), width, dtype=_dtype(face), device=face.device)
+    steps, reached = [0] * len(groups), [False] * len(groups)
+    for part in _parts(groups, config.rows):
+        edits = [replace(e, group=n) for n, group in enumerate(part) for e in groups[group]]
+        found = _Run(face, edits, where, config, patch).search(width)
+        for group, (delta_D, taken, early) in zip(part, found, strict=True):
             whole[group], steps[group], reached[group] = delta_D, taken, early
     return Found(whole, tuple(steps), tuple(reached))
 
 
-def _parts(sought: Sequence[Sought], rows: int) -> list[list[Sought]]:
-    """Whole groups of edits, together about so many texts."""
-    parts: list[list[Sought]] = []
+def _parts(groups: Mapping[int, Sequence[Sought]], rows: int) -> list[list[int]]:
+    """Groups with texts of similar length, together about so many: little padding."""
+    parts: list[list[int]] = []
     size = rows + 1
-    for number, edit in enumerate(sought):
-        opens = number == 0 or sought[number - 1].group != edit.group
-        if opens and size > rows:
+    for group in sorted(groups, key=lambda group: (max(map(_length, groups[group])), group)):
+        more = sum(len(edit.texts) + 1 for edit in groups[group])
+        if size + more > rows:
             parts.append([])
             size = 0
-        parts[-1].append(edit)
-        size += len(edit.texts) + 1
+        parts[-1].append(group)
+        size += more
     return parts
+
+
+def _length(edit: Sought) -> int:
+    """Tokens of an edit's longest text, from the one that δ is added at."""
+    return max(spot.encoded.positions[-1] - spot.at for spot in edit.texts)
 
 
 class _Run:
@@ -83,7 +90,7 @@ class _Run:
         patch: Intervention | None,
     ) -> None:
         self.face, self.where, self.config, self.patch = face, where, config, patch
-        self.sought = [replace(edit, group=edit.group - sought[0].group) for edit in sought]
+        self.sought = sought
         self.tail, self.owner = self._cut(), self._owners()
         with torch.no_grad():
             before_NV = self._logits(self.tail, range(self.tail.rows), None)

@@ -149,10 +149,7 @@ class Editor(Base):
             about = normalise(request.subject) if self.config.shared else str(number)
             group_E.append(groups.setdefault((number // k, about), len(groups)))
         essences, norms = locate.essence(face, requests), sought.norms(stream_ED)
-        wanted = [
-            Sought(texts[e], essences[e], group_E[e], norms[e])
-            for e in sorted(range(len(requests)), key=lambda e: (group_E[e], e))
-        ]
+        wanted = [Sought(texts[e], essences[e], group_E[e], norms[e]) for e in range(len(requests))]
         where = Where(self._layers(face)[-1])
         found = targets.optimise(face, wanted, where, stream_ED.shape[1], self.config)
         return found, torch.tensor(group_E, device=face.device)
