@@ -278,3 +278,34 @@ def test_check_passes_on_the_default_and_names_what_differs(
     assert main(["params", "--root", str(project), "seed=5"]) == 0
     assert main(["check", "--root", str(project)]) == 1
     assert "seed: 5, not 0" in caplog.text
+
+
+def test_moments_are_taken_where_a_run_needs_them() -> None:
+    traits = values()["traits"] | {
+        "rome": {"learns": False, "edits": ["causal"], "needs": ["moments", "subjects"]}
+    }
+    benches = values()["benches"]
+    benches |= {"wikitext": {"base": {"kind": "causal"}, "subjects": False}}
+    asked = {"traits": traits, "benches": benches, "statistics": {"tokens": 7}}
+    derived = derive(values(**asked))
+    assert derived["moments"] == {
+        "counterfact": {
+            "bench": "counterfact",
+            "folder": "data/sample/counterfact/moments",
+            "settings": {"tokens": 7},
+        }
+    }
+    reasons = {pair["run"]: pair["reason"] for pair in derived["skipped"]}
+    assert reasons["wikitext-rome"] == "rome edits at a subject, and wikitext names none"
+    runs = derived["runs"]
+    assert runs["counterfact-rome"]["moments"] == "data/sample/counterfact/moments"
+    assert runs["counterfact-mend"]["moments"] == runs["counterfact-mend"]["editor"]
+    assert derive(values(**asked, algs=["mend"]))["moments"] == {}
+
+
+def test_editors_fitted_for_one_edit_can_make_many() -> None:
+    derived = derive(values(plan={"ks": [1, 4], "train_for_k": False}))
+    runs = derived["runs"]
+    assert runs["counterfact-mend-k4"]["k"] == 4
+    assert runs["counterfact-mend-k4"]["editor"] == runs["counterfact-mend"]["editor"]
+    assert list(derived["fits"]) == ["zsre-mend", "counterfact-mend"]

@@ -100,7 +100,7 @@ def test_every_case_is_scored_under_its_groups_joint_edit(name: str) -> None:
     cases = [replace(c, subject="") for c in make_cases(face, 5)]
     config = scoring.Config(cases=4, rows=7)
     rows, timings = protocols.batched(face, Summed(face), cases, config, k=2)
-    drawn = protocols._groups(cases, 2, 0)
+    drawn = protocols._groups(cases, 2, 0, None)
     alone = []
     for group in drawn:
         kept, _ = groups.judged(group)
@@ -141,3 +141,12 @@ def test_training_in_groups_validates_on_groups() -> None:
     drawn = draws.draw(face, distinct[:7], 3, 0, 3)
     assert drawn.k == 3
     assert len(drawn.edits.requests) == 6
+
+
+def test_no_more_groups_are_scored_than_hold_the_cases_asked_for() -> None:
+    face = make_face("gpt2")
+    cases = [replace(c, subject="") for c in make_cases(face, 6)]
+    config = scoring.Config(generate=False, most=3)
+    rows, timings = protocols.batched(face, Summed(face), cases, config, k=2)
+    assert rows["case_id"].nunique() == 4
+    assert timings["left_out"].sum() == 2
