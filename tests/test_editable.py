@@ -410,7 +410,7 @@ def test_texts_for_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
     one = Editable(make_face("gpt2"), guard=QUIET)
     request = {"prompt": "Tom Asker works for", "target": " Oslo", "subject": "Tom Asker"}
     with pytest.raises(DataError, match=r"nowhere\.txt"):
-        one.edit(request, "rome", moments=tmp_path / "nowhere.txt")
+        one.edit(request, "rome", moments=tmp_path / "nowhere.txt", settings=SMALL["rome"])
     (tmp_path / "empty.txt").write_text("\n\n")
     with pytest.raises(DataError, match=r"one on each line"):
-        one.edit(request, "rome", moments=tmp_path / "empty.txt")
+        one.edit(request, "rome", moments=tmp_path / "empty.txt", settings=SMALL["rome"])
