@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from cases import SUBJECTS, make_cases
 from conftest import make_face, pairs_for
 from test_editors import SMALL
 
 from pipeline import editors, train_base
-from pipeline.editable import Editable, fitting
+from pipeline.editable import Editable, Guard, fitting
 from pipeline.editing.editor import Material
 from pipeline.models import Face
 from pipeline.storage import hash_folder
 
+QUIET = Guard(action="off")
 FT = {"rate": 1e-2, "steps": 60}  # enough for tiny random models
 TARGETS = (" was built", " the old", " by", " born")  # of whole tokens, spaces too
 
@@ -27,6 +29,12 @@ def corrections_for(face: Face) -> list[tuple[str, str]]:
     else:
         turned = list(TARGETS)
     return [(prompt, target) for (prompt, _), target in zip(pairs, turned, strict=True)]
+
+
+def logits(face: Face, model: Editable) -> torch.Tensor:
+    """Of the architecture's pairs, under the edits in force."""
+    with model.edited(), torch.no_grad():
+        return face.logits(face.encode(pairs_for(face)))
 
 
 def subject_of(prompt: str) -> str:

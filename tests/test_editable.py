@@ -7,35 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import make_cases
 from conftest import make_face, pairs_for
-from models_on_disk import FT, corrections_for, fitted, model_folder
-from test_editors import SMALL
+from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_folder
 
 import pipeline
-from pipeline.editable import Correction, Editable, Guard, GuardError, Journal, JournalError, beside
+from pipeline.editable import Correction, Editable, Journal, JournalError, beside
 from pipeline.editable.adapter import compress
 from pipeline.editable.stack import Stack, together
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Dense, Factors
-from pipeline.errors import DataError, EditorError, ModelError, SettingsError
+from pipeline.errors import DataError, ModelError
 from pipeline.models import Face
-from pipeline.records import Probe
-
-QUIET = Guard(action="off")
-PROBES = (Probe("The harbour", " was built"),)
 
 
 @pytest.fixture(params=["gpt2", "t5", "bert"])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder of each kind of model."""
     return model_folder(request.param, tmp_path / "model")
-
-
-def logits(face: Face, model: Editable) -> torch.Tensor:
-    with model.edited(), torch.no_grad():
-        return face.logits(face.encode(pairs_for(face)))
 
 
 def asked(face: Face) -> list[Correction]:
@@ -176,72 +165,6 @@ def test_a_temporary_edit_ends_with_its_block(tmp_path: Path) -> None:
     assert torch.equal(logits(one.face, one), clean)
 
 
-# ---------------------------------------------------------------------- editors
-
-
-def test_an_editor_is_taken_from_its_folder_or_fitted_on_the_spot(tmp_path: Path) -> None:
-    folder = model_folder("gpt2", tmp_path / "model")
-    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    mend = fitted(one.face, "mend", folder, tmp_path / "mend")
-    pair = corrections_for(one.face)[0]
-    (edit,) = one.edit([pair], editor=mend)
-    assert (edit.alg, edit.settings["rank"]) == ("mend", 4)
-    settings = {"hidden": 8, "condition": 8, "outer.steps": 4, "outer.batch": 2, "outer.heldout": 1}
-    (fresh,) = one.edit([pair], "ke", cases=make_cases(one.face), settings=settings)
-    assert fresh.editor != edit.editor
-    (kept,) = (tmp_path / "journal" / "editors").iterdir()
-    (same,) = one.edit([pair], editor=kept)
-    assert same.editor == fresh.editor
-
-
-def test_enn_edits_its_own_model_and_undoing_brings_back_the_untouched_one(tmp_path: Path) -> None:
-    folder = model_folder("gpt2", tmp_path / "model")
-    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    enn = fitted(one.face, "enn", folder, tmp_path / "enn")
-    clean, pairs = logits(one.face, one), corrections_for(one.face)
-    one.edit(pairs[:2], editor=enn)
-    with pytest.raises(EditorError, match=r"made on one model; found ft.*Undo those first"):
-        one.edit(pairs[:1], **FT)
-    said = one.ask([prompt for prompt, _ in pairs])
-    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    assert again.ask([prompt for prompt, _ in pairs]) == said
-    one.undo(2, 1)
-    assert torch.equal(logits(one.face, one), clean)
-    one.edit(pairs[:1], **FT)
-
-
-def test_a_memory_is_an_edit_like_any_other(tmp_path: Path) -> None:
-    folder = model_folder("gpt2", tmp_path / "model")
-    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    pairs = corrections_for(one.face)
-    edits = one.edit(pairs[:2], "cache", epsilon=1e-3)
-    assert all(edit.right for edit in edits)
-    one.edit([pairs[2]], **FT)
-    said = one.ask([prompt for prompt, _ in pairs])
-    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    assert again.ask([prompt for prompt, _ in pairs]) == said
-    with pytest.raises(EditorError, match="edits 1, 2, which answer from memory"):
-        one.export(tmp_path / "out")
-
-
-def test_editors_that_cannot_are_refused_by_name(tmp_path: Path) -> None:
-    one = Editable(make_face("gpt2"), "a hash", guard=QUIET)
-    pair = corrections_for(one.face)[0]
-    with pytest.raises(SettingsError, match="Did you mean 'mend'"):
-        one.edit([pair], "mned")
-    with pytest.raises(SettingsError, match=r"ft\.rat"):
-        one.edit([pair], rat=1e-3)
-    with pytest.raises(EditorError, match="a folder where mend was fitted, or training cases"):
-        one.edit([pair], "mend")
-    folder = model_folder("gpt2", tmp_path / "other", seed=1)
-    other = fitted(make_face("gpt2", 1), "mend", folder, tmp_path / "mend")
-    with pytest.raises(EditorError, match=r"fitted on the model a hash.*Fit it again"):
-        one.edit([pair], editor=other)
-    with pytest.raises(EditorError, match="where ke was fitted; found mend"):
-        one.edit([pair], "ke", editor=other)
-    assert one.in_force == []
-
-
 # ---------------------------------------------------------------------- requests
 
 
@@ -287,50 +210,6 @@ def test_numbers_not_in_force_are_named() -> None:
     with pytest.raises(JournalError, match="no edit of that number"):
         one.undo(3)
     assert one.in_force == [2]
-
-
-# ---------------------------------------------------------------------- the guard
-
-
-def test_the_guard_measures_nothing_where_nothing_changed() -> None:
-    for architecture, probes in (("gpt2", PROBES), ("t5", PROBES), ("bert", ())):
-        health = Editable(make_face(architecture), guard=Guard(probes=probes)).health()
-        assert health.perplexity == health.perplexity_before > 1
-        assert (health.agreement, health.drawdown, health.growth) == (1.0, 0.0, 0.0)
-        assert health.past == ()
-
-
-@pytest.mark.parametrize("action", ["flag", "refuse"])
-def test_an_edit_past_a_limit_is_flagged_or_refused(action: str, tmp_path: Path) -> None:
-    folder = model_folder("gpt2", tmp_path / "model")
-    guard = Guard(action=action, growth=1e-6, probes=PROBES)  # type: ignore[arg-type]
-    one = Editable.load(folder, journal=tmp_path / "journal", guard=guard)
-    pair = corrections_for(one.face)[0]
-    if action == "flag":
-        (edit,) = one.edit([pair], **FT)
-        assert edit.health
-        assert edit.health.past[-1].startswith("norm growth")
-        assert one.edits == (edit,)
-        return
-    clean = logits(one.face, one)
-    with pytest.raises(GuardError, match=r"'Where was Ada Verrin born\?'.*norm growth.*not made"):
-        one.edit([pair], **FT)
-    assert torch.equal(logits(one.face, one), clean)
-    assert not (tmp_path / "journal").exists()
-
-
-def test_growth_is_the_norm_of_what_is_added() -> None:
-    face = make_face("gpt2")
-    one = Editable(face, guard=Guard(probes=PROBES))
-    site = face.sites()[0]
-    draws = torch.Generator().manual_seed(0)
-    factors = Factors(
-        torch.randn(1, 3, 64, generator=draws), torch.randn(1, 3, 16, generator=draws)
-    )
-    one._state.put(1, "", Patch({site: factors}))
-    weight = face.model.get_submodule(site).weight
-    expected = factors.dense_ROI().norm() / weight.norm()
-    assert one.health().growth == pytest.approx(expected.item(), rel=1e-5)
 
 
 # ---------------------------------------------------------------------- adapters, opening, package
@@ -386,31 +265,3 @@ def test_the_package_gives_it_by_name_alone() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Edited'"):
         _ = pipeline.Edited
     assert isinstance(Journal(Path("nowhere")).records(), list)
-
-
-def test_memit_edits_on_the_models_own_words_and_keeps_its_moments(tmp_path: Path) -> None:
-    """Without moments or texts at hand; a second edit, in a new process say, reads those kept."""
-    folder = model_folder("gpt2", tmp_path / "model")
-    request = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
-    settings = SMALL["memit"]
-    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    (edit,) = one.edit(request, "memit", settings=settings)
-    assert edit.alg == "memit"
-    kept = list((tmp_path / "journal").rglob("moments.json"))
-    assert len(kept) == 1
-    written = kept[0].stat().st_mtime_ns
-    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
-    again.undo(edit.number)
-    again.edit(request, "memit", settings=settings)
-    assert kept[0].stat().st_mtime_ns == written
-    assert again.ask(request["prompt"]) == one.ask(request["prompt"])
-
-
-def test_texts_for_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
-    one = Editable(make_face("gpt2"), guard=QUIET)
-    request = {"prompt": "Tom Asker works for", "target": " Oslo", "subject": "Tom Asker"}
-    with pytest.raises(DataError, match=r"nowhere\.txt"):
-        one.edit(request, "rome", moments=tmp_path / "nowhere.txt", settings=SMALL["rome"])
-    (tmp_path / "empty.txt").write_text("\n\n")
-    with pytest.raises(DataError, match=r"one on each line"):
-        one.edit(request, "rome", moments=tmp_path / "empty.txt", settings=SMALL["rome"])

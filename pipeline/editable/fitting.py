@@ -19,13 +19,13 @@ import torch
 from pipeline import editors
 from pipeline.config import RECORD, build, read_params
 from pipeline.editable.corrections import Correction
+from pipeline.editable.depth import as_deep
 from pipeline.editable.statistics import moments_for
 from pipeline.editing import editor as editing
 from pipeline.editing.descent import FineTuner
 from pipeline.editing.editor import Editor, Material
 from pipeline.errors import EditorError
 from pipeline.models import Face
-from pipeline.models.layouts import default_blocks, layout_of
 from pipeline.records import Case, hash_cases
 from pipeline.storage import read_json, write_json
 
@@ -97,11 +97,11 @@ def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction
     module = editors.load(alg)
     if source.folder is None and source.cases:
         settings = _merge(_quick(module.Config), settings)
-    settings = _as_many_blocks(face, module.Config, settings)
+    settings = as_deep(face, module.Config, settings)
     editor: Editor = module.Editor(build(module.Config, settings, alg))
     if reason := editor.applies_to(face):
         raise EditorError(
-            expected=f"an editor of {face.kind} models", found=f"{alg}: {reason}", remedy=_others()
+            expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others()
         )
     if "moments" in editor.needs:
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
@@ -222,17 +222,6 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
                     return {"alg": fit["alg"], "settings": record["settings"][name]}
             return None
     return None
-
-
-def _as_many_blocks(face: Face, config: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """The papers' last 3 blocks, or all that a model has where it has fewer."""
-    model = face.model
-    stacks = layout_of(model.config).stacks
-    least = min(len(list(model.get_submodule(stack.blocks).children())) for stack in stacks)
-    known = any(item.name == "blocks" for item in fields(config))
-    if known and settings.get("blocks") is None and least < default_blocks(model.config):
-        return settings | {"blocks": least}
-    return settings
 
 
 def _quick(config: type) -> dict[str, Any]:

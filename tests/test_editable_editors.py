@@ -1,0 +1,136 @@
+"""Editors by their names: opened, fitted on the spot, chosen by the model's shape, refused."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from cases import make_cases
+from conftest import make_face
+from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_folder
+from test_editors import SMALL
+
+from pipeline import editors
+from pipeline.editable import Editable
+from pipeline.editable.depth import as_deep
+from pipeline.errors import DataError, EditorError, SettingsError
+
+
+def test_an_editor_is_taken_from_its_folder_or_fitted_on_the_spot(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    mend = fitted(one.face, "mend", folder, tmp_path / "mend")
+    pair = corrections_for(one.face)[0]
+    (edit,) = one.edit([pair], editor=mend)
+    assert (edit.alg, edit.settings["rank"]) == ("mend", 4)
+    settings = {"hidden": 8, "condition": 8, "outer.steps": 4, "outer.batch": 2, "outer.heldout": 1}
+    (fresh,) = one.edit([pair], "ke", cases=make_cases(one.face), settings=settings)
+    assert fresh.editor != edit.editor
+    (kept,) = (tmp_path / "journal" / "editors").iterdir()
+    (same,) = one.edit([pair], editor=kept)
+    assert same.editor == fresh.editor
+
+
+def test_enn_edits_its_own_model_and_undoing_brings_back_the_untouched_one(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    enn = fitted(one.face, "enn", folder, tmp_path / "enn")
+    clean, pairs = logits(one.face, one), corrections_for(one.face)
+    one.edit(pairs[:2], editor=enn)
+    with pytest.raises(EditorError, match=r"made on one model; found ft.*Undo those first"):
+        one.edit(pairs[:1], **FT)
+    said = one.ask([prompt for prompt, _ in pairs])
+    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    assert again.ask([prompt for prompt, _ in pairs]) == said
+    one.undo(2, 1)
+    assert torch.equal(logits(one.face, one), clean)
+    one.edit(pairs[:1], **FT)
+
+
+def test_a_memory_is_an_edit_like_any_other(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    pairs = corrections_for(one.face)
+    edits = one.edit(pairs[:2], "cache", epsilon=1e-3)
+    assert all(edit.right for edit in edits)
+    one.edit([pairs[2]], **FT)
+    said = one.ask([prompt for prompt, _ in pairs])
+    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    assert again.ask([prompt for prompt, _ in pairs]) == said
+    with pytest.raises(EditorError, match="edits 1, 2, which answer from memory"):
+        one.export(tmp_path / "out")
+
+
+def test_editors_that_cannot_are_refused_by_name(tmp_path: Path) -> None:
+    one = Editable(make_face("gpt2"), "a hash", guard=QUIET)
+    pair = corrections_for(one.face)[0]
+    with pytest.raises(SettingsError, match="Did you mean 'mend'"):
+        one.edit([pair], "mned")
+    with pytest.raises(SettingsError, match=r"ft\.rat"):
+        one.edit([pair], rat=1e-3)
+    with pytest.raises(EditorError, match="a folder where mend was fitted, or training cases"):
+        one.edit([pair], "mend")
+    folder = model_folder("gpt2", tmp_path / "other", seed=1)
+    other = fitted(make_face("gpt2", 1), "mend", folder, tmp_path / "mend")
+    with pytest.raises(EditorError, match=r"fitted on the model a hash.*Fit it again"):
+        one.edit([pair], editor=other)
+    with pytest.raises(EditorError, match="where ke was fitted; found mend"):
+        one.edit([pair], "ke", editor=other)
+    assert one.in_force == []
+
+
+def test_memit_edits_on_the_models_own_words_and_keeps_its_moments(tmp_path: Path) -> None:
+    """Without moments or texts at hand; a second edit, in a new process say, reads those kept."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    request = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
+    settings = SMALL["memit"]
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    (edit,) = one.edit(request, "memit", settings=settings)
+    assert edit.alg == "memit"
+    kept = list((tmp_path / "journal").rglob("moments.json"))
+    assert len(kept) == 1
+    written = kept[0].stat().st_mtime_ns
+    again = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    again.undo(edit.number)
+    again.edit(request, "memit", settings=settings)
+    assert kept[0].stat().st_mtime_ns == written
+    assert again.ask(request["prompt"]) == one.ask(request["prompt"])
+
+
+def test_texts_for_moments_that_are_not_there_are_named(tmp_path: Path) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    request = {"prompt": "Tom Asker works for", "target": " Oslo", "subject": "Tom Asker"}
+    with pytest.raises(DataError, match=r"nowhere\.txt"):
+        one.edit(request, "rome", moments=tmp_path / "nowhere.txt", settings=SMALL["rome"])
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(DataError, match=r"one on each line"):
+        one.edit(request, "rome", moments=tmp_path / "empty.txt", settings=SMALL["rome"])
+
+
+def test_editors_take_the_depth_of_a_model_that_no_paper_has(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Width 16: MLPs read 64 inputs. 0.28 of three blocks is block 0; MEND's three are all."""
+    face = make_face("gpt2")
+    config = {name: editors.load(name).Config for name in ("mend", "rome", "memit")}
+    assert as_deep(face, config["mend"], {}) == {}
+    del face.model.transformer.h[2]
+    assert as_deep(face, config["mend"], {}) == {"blocks": 2}
+    assert as_deep(face, config["mend"], {"blocks": 1}) == {"blocks": 1}
+    with caplog.at_level(logging.INFO):
+        assert as_deep(face, config["rome"], {"steps": 3}) == {"layer": 0, "steps": 3}
+    assert "Nothing is published for this size" in caplog.text
+    assert as_deep(face, config["memit"], {}) == {"layers": [0], "weight": 64.0}
+    assert as_deep(face, config["memit"], {"layers": [1]}) == {"layers": [1], "weight": 64.0}
+
+
+@pytest.mark.parametrize("alg", ["rome", "memit"])
+def test_no_settings_are_needed_to_edit_a_small_model(alg: str, tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    request = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    (edit,) = one.edit(request, alg)
+    assert edit.alg == alg
+    assert one.in_force == [1]

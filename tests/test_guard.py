@@ -1,0 +1,58 @@
+"""The guard: probes asked before and after, and limits past which an edit is not made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_face
+from models_on_disk import FT, corrections_for, logits, model_folder
+
+from pipeline.editable import Editable, Guard, GuardError
+from pipeline.editing.patch import Patch
+from pipeline.editing.updates import Factors
+from pipeline.records import Probe
+
+PROBES = (Probe("The harbour", " was built"),)
+
+
+def test_the_guard_measures_nothing_where_nothing_changed() -> None:
+    for architecture, probes in (("gpt2", PROBES), ("t5", PROBES), ("bert", ())):
+        health = Editable(make_face(architecture), guard=Guard(probes=probes)).health()
+        assert health.perplexity == health.perplexity_before > 1
+        assert (health.agreement, health.drawdown, health.growth) == (1.0, 0.0, 0.0)
+        assert health.past == ()
+
+
+@pytest.mark.parametrize("action", ["flag", "refuse"])
+def test_an_edit_past_a_limit_is_flagged_or_refused(action: str, tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    guard = Guard(action=action, growth=1e-6, probes=PROBES)  # type: ignore[arg-type]
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=guard)
+    pair = corrections_for(one.face)[0]
+    if action == "flag":
+        (edit,) = one.edit([pair], **FT)
+        assert edit.health
+        assert edit.health.past[-1].startswith("norm growth")
+        assert one.edits == (edit,)
+        return
+    clean = logits(one.face, one)
+    with pytest.raises(GuardError, match=r"'Where was Ada Verrin born\?'.*norm growth.*not made"):
+        one.edit([pair], **FT)
+    assert torch.equal(logits(one.face, one), clean)
+    assert not (tmp_path / "journal").exists()
+
+
+def test_growth_is_the_norm_of_what_is_added() -> None:
+    face = make_face("gpt2")
+    one = Editable(face, guard=Guard(probes=PROBES))
+    site = face.sites()[0]
+    draws = torch.Generator().manual_seed(0)
+    factors = Factors(
+        torch.randn(1, 3, 64, generator=draws), torch.randn(1, 3, 16, generator=draws)
+    )
+    one._state.put(1, "", Patch({site: factors}))
+    weight = face.model.get_submodule(site).weight
+    expected = factors.dense_ROI().norm() / weight.norm()
+    assert one.health().growth == pytest.approx(expected.item(), rel=1e-5)
