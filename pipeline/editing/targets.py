@@ -93,9 +93,9 @@ class _Run:
         self.sought = sought
         self.tail, self.owner = self._cut(), self._owners()
         with torch.no_grad():
-            before_NV = self._logits(self.tail, range(self.tail.rows), None)
-            essence = self.tail.rows - len(self.sought)
-            self.essence_EV = _log_softmax(before_NV[self.tail.batch().row_N >= essence])
+            essences = range(self.tail.rows - len(self.sought), self.tail.rows)
+            before_EV = self._logits(self.tail.select(essences), essences, None)
+            self.essence_EV = _log_softmax(before_EV)
 
     def search(self, width: int) -> list[tuple[Tensor, int, bool]]:
         """Adam until every value is good enough or out of steps: δ, moves, whether it was."""
@@ -107,8 +107,8 @@ class _Run:
         view = _View(self, live)
         for step in range(self.config.steps):
             live_L = torch.tensor(live, device=self.face.device)
-            loss_L, gradient_LD = view.look(delta_GD, norm_G)
             last = step + 1 == self.config.steps
+            loss_L, gradient_LD = view.look(delta_GD, norm_G, last=last)
             ended = [bool(end) for end in (loss_L < self.config.enough).tolist()]
             for group, end in zip(live, ended, strict=True):
                 steps[group], reached[group] = step, end
@@ -204,8 +204,8 @@ class _View:
         self.essence_EV = run.essence_EV[torch.tensor(edits, device=device)]
         self.edits_L = torch.bincount(self.local_B[self.texts :], minlength=len(live))
 
-    def look(self, delta_GD: Tensor, norm_G: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of each live value's edits, and the gradient of their sum."""
+    def look(self, delta_GD: Tensor, norm_G: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        """Mean loss of each live value's edits, and the gradient of their sum (not at the last)."""
         delta_LD = delta_GD[self.live_L].requires_grad_()
         size_L = delta_LD.detach().norm(dim=1)
         config = self.run.config
@@ -214,10 +214,12 @@ class _View:
         def use(logits_NV: Tensor) -> Tensor:
             loss_L = self._losses(logits_NV)
             found.append(loss_L.detach())
+            if last:
+                return torch.zeros_like(delta_LD)
             (gradient_LD,) = torch.autograd.grad(loss_L.sum(), delta_LD)
             return gradient_LD
 
-        with torch.enable_grad():
+        with torch.set_grad_enabled(not last):
             delta_BD = delta_LD[self.local_B]
             gradient_LD = self.run._logits(self.tail, self.numbers, delta_BD, use)
         scale_L = config.decay * self.edits_L / norm_G[self.live_L] ** 2
