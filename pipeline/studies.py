@@ -176,10 +176,6 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
             continue
         alone = merged(usual, own)
         for k in plan.ks:
-            if k > 1 and not traits.get("joint", True):
-                reason = f"{alg} makes one edit at a time"
-                found.skipped.append(_skip(bench, alg, variant, k, reason))
-                continue
             settings = alone
             if k > 1 and plan.train_for_k:
                 settings = _of_k(plan, alg, merged(usual, plan.joint.get(alg, {})), own, k)

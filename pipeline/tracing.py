@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.editing.locate import last_character
 from pipeline.errors import ModelError, SettingsError
 from pipeline.mixing import STATES, Run, State, Tries
 from pipeline.models import Encoded, Face
@@ -123,7 +124,7 @@ def trace(face: Face, facts: Sequence[Fact], config: Config, seed: int) -> Trace
 
     Raises:
         ModelError: the model is no language model, or knows none of the facts.
-        SettingsError: a fact's prompt does not name its subject.
+        DataError: a fact's prompt does not name its subject.
     """
     if face.kind != "causal":
         raise ModelError(
@@ -150,16 +151,10 @@ def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]]
     """The tokens that the subject's last mention lies in, by their characters.
 
     Raises:
-        SettingsError: the prompt does not name the subject.
+        DataError: the prompt does not name the subject.
     """
-    start = prompt.rfind(subject) if subject else -1
-    if start < 0:
-        raise SettingsError(
-            expected=f"a prompt that names its subject {subject!r}",
-            found=repr(prompt),
-            remedy="Trace facts with a subject only.",
-        )
-    end = start + len(subject)
+    end = last_character(prompt, subject) + 1
+    start = end - len(subject)
     inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > max(a, start)]
     return range(inside[0], inside[-1] + 1)
 

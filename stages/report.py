@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pipeline import composition, reporting, results, tracking
 from pipeline.config import Params
+from pipeline.editing.depths import Depth, published
 from pipeline.metrics import plain
-from pipeline.storage import write_json
+from pipeline.storage import read_json, write_json
 from pipeline.studies import merged
 from stages import DATA, bench_folder, start
 
@@ -59,15 +60,26 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
 def _trace(params: Params, bench: str) -> reporting.Trace:
     """What was traced, and which blocks the editors of single layers are set to change."""
     layers = {}
+    usual = _published(bench_folder(params, bench) / "base" / "config.json")
     for alg, settings in params["editors"].items():
         own = merged(settings, params["overrides"].get(alg, {}).get(bench, {}))
-        names = [name for name in ("layer", "layers") if name in own]
-        if names:
-            chosen = own[names[0]]
-            blocks = chosen if isinstance(chosen, list) else [chosen]
-            layers[alg] = "as published" if chosen is None else ", ".join(map(str, blocks))
+        for name, default in (("layer", (usual.rome,)), ("layers", usual.memit)):
+            if name in own:
+                chosen = default if own[name] is None else own[name]
+                blocks = chosen if isinstance(chosen, list | tuple) else [chosen]
+                layers[alg] = ", ".join(map(str, blocks))
     folder = DATA / params["suite"] / params["study"] / f"trace-{bench}"
     return reporting.Trace(bench=bench, folder=folder, layers=layers)
+
+
+def _published(config: Path) -> Depth:
+    """Which blocks the papers edit in a model of this kind and depth, if they have one."""
+    if not config.is_file():
+        return Depth()
+    found = read_json(config)
+    return published(
+        found.get("model_type", ""), found.get("num_hidden_layers", found.get("n_layer", 0))
+    )
 
 
 def _run(root: Path, params: Params, result: results.Result) -> reporting.Run:

@@ -185,15 +185,6 @@ def test_equal_settings_share_what_was_fitted() -> None:
     }
 
 
-def test_an_editor_of_one_edit_at_a_time_is_left_out_of_more() -> None:
-    traits = values()["traits"]
-    traits["rome"]["joint"] = False
-    derived = derive(values(plan={"ks": [1, 4], "among": ["rome"]}, traits=traits))
-    assert list(derived["runs"]) == ["counterfact-rome"]
-    assert derived["skipped"][-1]["run"] == "counterfact-rome-k4"
-    assert derived["skipped"][-1]["reason"] == "rome makes one edit at a time"
-
-
 def test_the_command_line_overrides_a_studys_budget() -> None:
     params = parse(compose(ROOT, ["suite=tiny", "study=batched", "alg=mend"]))
     assert {run for run in params["runs"] if "least" not in run} == {"zsre-mend", "zsre-mend-k2"}

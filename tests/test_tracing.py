@@ -11,7 +11,7 @@ from conftest import make_face
 from torch import Tensor
 
 from pipeline import tracing
-from pipeline.errors import ModelError, SettingsError
+from pipeline.errors import DataError, ModelError, SettingsError
 from pipeline.mixing import STATES, Run, Tries, sites_of
 from pipeline.models import Face
 from pipeline.tracing import Config, Fact
@@ -182,7 +182,7 @@ def test_subjects_are_found_by_characters() -> None:
     offsets = [(0, 3), (3, 7), (7, 12), (12, 13)]
     assert tracing.subject_tokens("The Ada Bell.", "Ada Bell", offsets) == range(1, 3)
     assert tracing.subject_tokens("Ada or Ada", "Ada", [(0, 3), (3, 6), (6, 10)]) == range(2, 3)
-    with pytest.raises(SettingsError, match="names its subject 'Tom'"):
+    with pytest.raises(DataError, match="the subject 'Tom' in the prompt"):
         tracing.subject_tokens("The Ada Bell.", "Tom", offsets)
 
 

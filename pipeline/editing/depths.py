@@ -8,8 +8,10 @@ MEMIT (GPT-2 XL, GPT-J); of PMET (GPT-NeoX for MEMIT), EMMET (Llama 2 for ROME) 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PretrainedConfig
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -39,5 +41,9 @@ DEPTHS: dict[tuple[str, int], Depth] = {  # by model type and number of blocks
 
 def depth_of(config: PretrainedConfig) -> Depth:
     """What is published for a model of this type and depth; an empty depth for others."""
-    text = config.get_text_config()
-    return DEPTHS.get((config.model_type, int(text.num_hidden_layers)), Depth())
+    return published(config.model_type, int(config.get_text_config().num_hidden_layers))
+
+
+def published(model_type: str, blocks: int) -> Depth:
+    """The same by name and number, for those who have no model open."""
+    return DEPTHS.get((model_type, blocks), Depth())
