@@ -24,19 +24,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def result(folder: Path, run: str = "zsre-mend", text: str = "right") -> Result:
-    """A result with its files."""
+    """A result with its files, written where they are not: other processes may be reading them."""
     bench, alg = run.split("-")
     outcomes, curve = folder / run / "outcomes.parquet", folder / run / "curve.parquet"
-    outcomes.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame({"alg": [alg], "gen_text": [text]}).to_parquet(outcomes)
-    pd.DataFrame(
-        {
-            "step": [10, 20],
-            "seconds": [1.0, 2.5],
-            "loss": [3.0, 2.0],
-            "val_success": [math.nan, 0.5],
-        }
-    ).to_parquet(curve)
+    if not curve.exists():
+        outcomes.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"alg": [alg], "gen_text": [text]}).to_parquet(outcomes)
+        pd.DataFrame(
+            {
+                "step": [10, 20],
+                "seconds": [1.0, 2.5],
+                "loss": [3.0, 2.0],
+                "val_success": [math.nan, 0.5],
+            }
+        ).to_parquet(curve)
     return Result(
         run=run,
         bench=bench,
