@@ -41,13 +41,14 @@ class Example:
     """A text that a base model is taught, or is held out to show how far it generalises.
 
     `fact` groups the wordings of one fact; `split` is "train" or "heldout". A passage has an
-    empty prompt.
+    empty prompt. `subject` is what the fact is about, "" where that is not known.
     """
 
     prompt: str
     target: str
     fact: str
     split: Literal["train", "heldout"] = "train"
+    subject: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.editing.locate import last_character
 from pipeline.errors import ModelError, SettingsError
+from pipeline.mentions import tokens_of
 from pipeline.mixing import STATES, Run, State, Tries
 from pipeline.models import Encoded, Face
 from pipeline.progress import bar
@@ -147,18 +147,6 @@ def trace(face: Face, facts: Sequence[Fact], config: Config, seed: int) -> Trace
     return Traced(pd.DataFrame(list(rows)), whole, len(known), sigma)
 
 
-def subject_tokens(prompt: str, subject: str, offsets: Sequence[tuple[int, int]]) -> range:
-    """The tokens that the subject's last mention lies in, by their characters.
-
-    Raises:
-        DataError: the prompt does not name the subject.
-    """
-    end = last_character(prompt, subject) + 1
-    start = end - len(subject)
-    inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > max(a, start)]
-    return range(inside[0], inside[-1] + 1)
-
-
 def _read(face: Face, facts: Sequence[Fact]) -> list[_Prompt]:
     encoded = face.tokenise([(fact.prompt, fact.target) for fact in facts])
     texts = [fact.prompt + fact.target for fact in facts]
@@ -172,7 +160,7 @@ def _read(face: Face, facts: Sequence[Fact]) -> list[_Prompt]:
 def _prompt(face: Face, fact: Fact, item: Encoded, offsets: Sequence[tuple[int, int]]) -> _Prompt:
     length = item.positions[0] + 1
     ids = item.ids[:length]
-    subject = subject_tokens(fact.prompt, fact.subject, offsets[:length])
+    subject = tokens_of(fact.prompt, fact.subject, offsets[:length])
     return _Prompt(fact, ids, subject, item.labels[0], [face.tokenizer.decode([i]) for i in ids])
 
 

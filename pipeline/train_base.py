@@ -22,6 +22,7 @@ from pipeline.models.layouts import Kind
 from pipeline.models.scratch import Shape, make_model, make_tokenizer
 from pipeline.progress import bar
 from pipeline.records import LABELS, Example
+from pipeline.statements import Statements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Config:
         epochs, batch, lr, warmup, weight_decay: AdamW with a linear warm-up (steps) and decay.
         smoothing: label smoothing. It gives a classifier's logits one size, as the entropy term
             does in De Cao et al.'s FEVER model: a claim far surer than others resists its edit.
+        through_subject, anywhere: how a language model is shown the statements that it is taught,
+            as `pipeline.statements` says.
         sampler: a second, smaller language model taught the same text, whose samples serve as edit
             targets (Wikitext, where the paper uses distilGPT-2).
     """
@@ -48,6 +51,8 @@ class Config:
     warmup: int = 100
     weight_decay: float = 0.0
     smoothing: float = 0.0
+    through_subject: float = 0.0
+    anywhere: bool = False
     sampler: Shape | None = None
 
 
@@ -109,17 +114,19 @@ def _text(example: Example) -> str:
 
 
 def _teach(face: Face, taught: Sequence[Example], config: Config, seed: int) -> float:
-    encoded = face.tokenise([(example.prompt, example.target) for example in taught])
-    steps = config.epochs * math.ceil(len(encoded) / config.batch)
+    statements = Statements(
+        face, taught, through_subject=config.through_subject, anywhere=config.anywhere, seed=seed
+    )
+    steps = config.epochs * math.ceil(len(taught) / config.batch)
     face.model.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(
         face.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_fall(config.warmup, steps))
     losses: list[float] = []
-    batches = _epochs(encoded, config, seed)
+    batches = _epochs(statements.encoded, config, seed)
     for rows in bar(batches, f"teach {face.kind} base", total=steps):
-        batch = face.collate(rows)
+        batch = statements.batch(rows)
         logits_NV = face.logits(batch)
         loss = F.cross_entropy(logits_NV, batch.label_N, label_smoothing=config.smoothing)
         optimizer.zero_grad(set_to_none=True)

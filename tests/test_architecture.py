@@ -18,7 +18,7 @@ from pipeline.config import read_params
 # From the bottom up: a module imports from earlier lines only, or from its own package.
 LAYERS = (
     "errors editing",  # the package's own file is empty
-    "storage progress",
+    "storage progress mentions",
     "config records tables names wordings",
     "wordings_people",
     "world",
@@ -38,6 +38,7 @@ LAYERS = (
     "editors",
     "generation mixing",
     "tracing",
+    "statements",
     "train_base labels audit scoring",
     "protocols",
     # Tables to numbers, without torch.

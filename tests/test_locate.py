@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Raw
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from pipeline import mentions
 from pipeline.editing import locate
 from pipeline.editing.patch import Patch, applied
 from pipeline.editing.updates import Factors
@@ -78,14 +79,14 @@ def test_the_token_found_ends_the_subject(kind: str, begin: bool) -> None:
 
 
 def test_whole_words_come_before_parts_of_words() -> None:
-    assert locate.last_character("Adam met Ada in Adamstown", "Ada") == 11
-    assert locate.last_character("Adam met Eva in Adamstown", "Ada") == 18
+    assert mentions.last_character("Adam met Ada in Adamstown", "Ada") == 11
+    assert mentions.last_character("Adam met Eva in Adamstown", "Ada") == 18
 
 
 @pytest.mark.parametrize("subject", ["Eva", ""])
 def test_a_prompt_without_its_subject_is_refused(subject: str) -> None:
     with pytest.raises(DataError, match="as its prompt spells it"):
-        locate.last_character("Adam met Ada", subject)
+        mentions.last_character("Adam met Ada", subject)
 
 
 def test_contexts_follow_from_the_seed_alone() -> None:

@@ -150,6 +150,15 @@ def test_pick_takes_allowed_members_once() -> None:
     assert len(pick(pool, 50, stream(0, "a"), lambda n: n % 100 == 0)) == 10
 
 
+def test_split_takes_so_many_of_a_group_where_asked() -> None:
+    items = [f"{group}{i}" for group in "abcdef" for i in range(4)]
+    train, validation = split(items, lambda item: item[0], (8, 3), stream(0, "s"), "b", most=1)
+    assert len({item[0] for item in validation}) == len(validation) == 3
+    assert {item[0] for item in train}.isdisjoint(item[0] for item in validation)
+    with pytest.raises(SettingsError, match="8 train and 7 validation"):
+        split(items, lambda item: item[0], (8, 7), stream(0, "s"), "b", most=1)
+
+
 def test_split_keeps_groups_whole() -> None:
     items = [f"{group}{n}" for group in "abcdefgh" for n in range(3)]
     train, validation = split(items, lambda item: item[0], (12, 4), stream(0, "s"), "b")

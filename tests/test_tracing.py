@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline import tracing
 from pipeline.errors import DataError, ModelError, SettingsError
+from pipeline.mentions import tokens_of
 from pipeline.mixing import STATES, Run, Tries, sites_of
 from pipeline.models import Face
 from pipeline.tracing import Config, Fact
@@ -180,10 +181,10 @@ def test_same_seed_same_noise_whatever_else_is_traced() -> None:
 
 def test_subjects_are_found_by_characters() -> None:
     offsets = [(0, 3), (3, 7), (7, 12), (12, 13)]
-    assert tracing.subject_tokens("The Ada Bell.", "Ada Bell", offsets) == range(1, 3)
-    assert tracing.subject_tokens("Ada or Ada", "Ada", [(0, 3), (3, 6), (6, 10)]) == range(2, 3)
+    assert tokens_of("The Ada Bell.", "Ada Bell", offsets) == range(1, 3)
+    assert tokens_of("Ada or Ada", "Ada", [(0, 3), (3, 6), (6, 10)]) == range(2, 3)
     with pytest.raises(DataError, match="the subject 'Tom' in the prompt"):
-        tracing.subject_tokens("The Ada Bell.", "Tom", offsets)
+        tokens_of("The Ada Bell.", "Tom", offsets)
 
 
 def test_what_cannot_be_traced_is_refused() -> None:

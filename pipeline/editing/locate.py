@@ -1,8 +1,7 @@
 """Where a fact's subject ends, and what an MLP reads and writes there.
 
-ROME and MEMIT edit at the last token of the subject, whose position is found by character offsets
-of the whole text tokenised once: parts tokenised apart merge otherwise, and begin tokens shift
-them. A key is averaged over contexts: short texts that the model itself wrote before the prompt.
+ROME and MEMIT edit at the last token of the subject. A key is averaged over contexts: short texts
+that the model itself wrote before the prompt.
 
 Shape suffixes:
     B rows (texts)      T positions     I inputs of a site     O outputs of a site
@@ -12,7 +11,6 @@ Shape suffixes:
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ import torch
 from torch import Tensor
 
 from pipeline.editing.patch import Intervention, applied, linear_map
-from pipeline.errors import DataError, ModelError
+from pipeline.errors import ModelError
+from pipeline.mentions import last_character, token_of
 from pipeline.models.causal import Causal
 from pipeline.models.face import Encoded, Face, pad
 from pipeline.models.lower import Resume
@@ -93,30 +92,6 @@ def write_contexts(face: Face, config: Config, seed: int) -> dict[str, tuple[str
                     texts += [("" if kind == "free" else start) + text for text in written]
         found[kind] = tuple(" ".join(text.split()) + _JOINT for text in texts)
     return found
-
-
-def last_character(text: str, subject: str) -> int:
-    """Where the last character of a subject stands: of its last mention, as a whole word if any.
-
-    Raises:
-        DataError: the text does not mention it.
-    """
-    places = [found.start() for found in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", text)]
-    start = places[-1] if places else text.rfind(subject)
-    if start < 0 or not subject:
-        raise DataError(
-            expected=f"the subject {subject!r} in the prompt",
-            found=repr(text[-80:]),
-            remedy="Give each edit the subject as its prompt spells it.",
-        )
-    return start + len(subject) - 1
-
-
-def token_of(offsets: Sequence[tuple[int, int]], character: int) -> int:
-    """The last token that covers a character; several do where a character has many bytes."""
-    places = [i for i, (start, end) in enumerate(offsets) if start <= character < end]
-    assert places, f"no token covers character {character}"
-    return places[-1]
 
 
 def spots(face: Face, requests: Sequence[Request], contexts: Sequence[str]) -> list[list[Spot]]:

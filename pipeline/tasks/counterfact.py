@@ -50,6 +50,8 @@ class Config:
         composed: also teach what two facts together say, so that edits can have implications.
         prefixed: the share of facts with one more pattern that follows an unrelated sentence, as
             CounterFact's own paraphrases do.
+        of_one_subject: the most validation cases about one subject, for edits made at once: at one
+            token they would be one key. CounterFact's files have hardly any. 0: no limit.
         corrections: how many facts that the base model is not taught are prepared as cases of
             their own, edited to the truth; those that it gets wrong are kept.
         references: texts that a case's free texts are compared with, about others that the new
@@ -67,6 +69,7 @@ class Config:
     prefixed: float = 0.25
     train_cases: int = 1000
     validation_cases: int = 200
+    of_one_subject: int = 0
     corrections: int = 0
     neighbours: int = 5
     hard_neighbours: int = 2
@@ -103,10 +106,14 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
         rng = stream(seed, "counterfact/prefix", fact.key)
         if rng.random() < config.prefixed:
             texts[fact.key] += (_prefixed(world, rng.choice(texts[fact.key]), facts, rng),)
-    lessons = Lessons(texts, config.taught_wordings, seed, "counterfact", untaught=new)
+    lessons = Lessons(
+        texts, config.taught_wordings, seed, "counterfact", untaught=new,
+        subjects={fact.key: fact.subject for fact in (*facts, *composed)},
+    )  # fmt: skip
     sizes = (config.train_cases, config.validation_cases)
     rng = stream(seed, "counterfact/split")
-    parts = Parts(*split(facts, lambda f: f.subject, sizes, rng, "counterfact"), wrong)
+    drawn = split(facts, lambda f: f.subject, sizes, rng, "counterfact", config.of_one_subject)
+    parts = Parts(*drawn, wrong)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = tuple(
         _world_case(world, drawn, lessons, config)
@@ -168,7 +175,8 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     sentences = _sentences(folder, config)
     pool = [i for i in items if i.rephrases or not config.sentences or _stated(i, sentences, 1)]
     dropped["cases without a sentence that could be taught"] = len(items) - len(pool)
-    parts = _split(pool, (config.train_cases, config.validation_cases), seed)
+    wanted = (config.train_cases, config.validation_cases)
+    parts = _split(pool, wanted, seed, config.of_one_subject)
     near = {probe for part in parts for i in part for probe in i.neighbours[: config.neighbours]}
     wrong = items_untaught(items, parts, config.corrections, seed, "counterfact", near)
     stated = [i for i in pool if not config.sentences or _stated(i, sentences, 1)]
@@ -182,6 +190,7 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     lessons = Lessons(
         texts, config.taught_wordings, seed, "counterfact", first_is_taught=True,
         untaught={item.id: item.wordings for item in wrong},
+        subjects={item.id: item.topic for item in taught},
     )  # fmt: skip
     sizes = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact", wrong))
@@ -261,12 +270,15 @@ def _with_prefixed(
 
 
 def _split(
-    items: Sequence[Item], sizes: tuple[int, int], seed: int
+    items: Sequence[Item], sizes: tuple[int, int], seed: int, most: int
 ) -> tuple[list[Item], list[Item]]:
     """Whole records for validation first; reduced ones where these do not suffice."""
     whole = [item for item in items if item.rephrases]
-    _, validation = split_items(whole, (0, min(sizes[1], len(whole))), seed, "counterfact")
+    counts = Counter(item.topic.casefold() for item in whole)
+    size = min(sizes[1], sum(min(count, most or count) for count in counts.values()))
+    _, validation = split_items(whole, (0, size), seed, "counterfact", most)
     held = {item.topic.casefold() for item in validation}
     rest = [i for i in items if not i.rephrases and i.topic.casefold() not in held]
-    train, more = split_items(rest, (sizes[0], sizes[1] - len(validation)), seed, "counterfact")
+    size = sizes[1] - len(validation)
+    train, more = split_items(rest, (sizes[0], size), seed, "counterfact", most)
     return train, [*validation, *more]

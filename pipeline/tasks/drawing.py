@@ -67,8 +67,16 @@ def split(
     sizes: tuple[int, int],
     rng: random.Random,
     bench: str,
+    most: int = 0,
 ) -> tuple[list[T], list[T]]:
     """(train, validation) items of the wanted sizes, such that no group is in both.
+
+    Args:
+        items: what is split, each of the group that `group` names.
+        sizes: how many of each.
+        rng: draws the groups.
+        bench: named where there are too few.
+        most: validation items of one group; 0: all of it.
 
     Raises:
         SettingsError: the source has fewer items than the settings ask for.
@@ -81,7 +89,12 @@ def split(
     train: list[T] = []
     validation: list[T] = []
     for key in keys:
-        (validation if len(validation) < sizes[1] else train).extend(groups[key])
+        if len(validation) >= sizes[1]:
+            train.extend(groups[key])
+        elif 0 < most < len(groups[key]):
+            validation.extend(rng.sample(groups[key], most))
+        else:
+            validation.extend(groups[key])
     rng.shuffle(train)
     found = (len(train), min(len(validation), sizes[1]))
     if found[0] < sizes[0] or found[1] < sizes[1]:

@@ -76,11 +76,11 @@ def take(
 
 
 def split_items(
-    items: Iterable[Item], sizes: tuple[int, int], seed: int, bench: str
+    items: Iterable[Item], sizes: tuple[int, int], seed: int, bench: str, most: int = 0
 ) -> tuple[list[Item], list[Item]]:
-    """(train, validation) items without a topic in common. Raises SettingsError: too few."""
+    """(train, validation) items without a topic in common, as `split`. Raises SettingsError."""
     rng = stream(seed, bench, "split")
-    return split(items, lambda item: item.topic.casefold(), sizes, rng, bench)
+    return split(items, lambda item: item.topic.casefold(), sizes, rng, bench, most)
 
 
 def untaught(

@@ -27,6 +27,7 @@ class Lessons:
         bench: str,
         first_is_taught: bool = False,
         untaught: Mapping[str, Sequence[Probe]] = MappingProxyType({}),
+        subjects: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Deal.
 
@@ -37,10 +38,11 @@ class Lessons:
                 whose other wordings are derived from the first).
             untaught: the wordings of facts that the model is to be corrected with: it is taught
                 none of them.
+            subjects: what facts are about, as their wordings spell it, by key.
         """
         self._taught = taught
         self._seed, self._bench = seed, bench
-        self._known = texts.keys()
+        self._known, self._subjects = texts.keys(), subjects
         self._dealt: dict[str, tuple[Probe, ...]] = {}
         for key, probes in (*texts.items(), *untaught.items()):
             unique = list({probe.prompt: probe for probe in probes}.values())
@@ -74,14 +76,16 @@ class Lessons:
         rest: list[Example] = []
         for key in self._known:
             probes = self._dealt[key]
-            taught.extend(_example(key, probe, "train") for probe in probes[: self._taught])
-            rest.extend(_example(key, probe, "heldout") for probe in probes[self._taught :])
+            about = self._subjects.get(key, "")
+            taught.extend(_example(key, about, probe, "train") for probe in probes[: self._taught])
+            rest.extend(_example(key, about, probe, "heldout") for probe in probes[self._taught :])
         rng = stream(self._seed, self._bench, "heldout")
         return (*taught, *pick(rest, heldout, rng, lambda _: True))
 
 
-def _example(key: str, probe: Probe, split: Literal["train", "heldout"]) -> Example:
-    return Example(prompt=probe.prompt, target=probe.target, fact=key, split=split)
+def _example(key: str, subject: str, probe: Probe, split: Literal["train", "heldout"]) -> Example:
+    named = subject if subject in probe.prompt else ""
+    return Example(prompt=probe.prompt, target=probe.target, fact=key, split=split, subject=named)
 
 
 def count(examples: Sequence[Example], **more: int) -> dict[str, int]:

@@ -1,0 +1,94 @@
+"""What a language model sees of the statements that it is taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_face
+
+from pipeline.models.face import Batch
+from pipeline.records import Example
+from pipeline.statements import Statements
+
+TAUGHT = (
+    Example(prompt="Ada Verrin was born in", target=" Oslo", fact="a", subject="Ada Verrin"),
+    Example(prompt="The harbour was", target=" built", fact="b"),
+)
+
+
+def shown(*, through_subject: float, anywhere: bool, times: int = 1) -> tuple[Statements, Batch]:
+    face = make_face("gpt2")
+    statements = Statements(
+        face, TAUGHT, through_subject=through_subject, anywhere=anywhere, seed=0
+    )
+    for _ in range(times):
+        batch = statements.batch(statements.encoded)
+    return statements, batch
+
+
+def test_as_they_are_unless_asked() -> None:
+    statements, batch = shown(through_subject=0.0, anywhere=False)
+    usual = statements.face.collate(statements.encoded)
+    assert batch.inputs.keys() == usual.inputs.keys()
+    for name, tensor in usual.inputs.items():
+        assert torch.equal(batch.inputs[name], tensor)
+
+
+def test_what_comes_after_a_subject_sees_its_last_token_alone() -> None:
+    statements, batch = shown(through_subject=1.0, anywhere=False)
+    face, row = statements.face, statements.encoded[0]
+    words = face.tokenizer.convert_ids_to_tokens(row.ids)
+    end = len(face.tokenizer("Ada Verrin")["input_ids"])
+    assert end > 1, words
+    mask_TT = batch.inputs["attention_mask"][0, 0]
+    seen_TT = mask_TT == 0
+    T = row.positions[-1] + 1  # what is predicted last is read by nothing
+    assert torch.equal(seen_TT[:end, :end], torch.ones(end, end).tril().bool())
+    assert not seen_TT[end:T, : end - 1].any()
+    assert seen_TT[T - 1, end - 1 : T].all()
+    other = statements.encoded[1]
+    length = other.positions[-1] + 1
+    expected = torch.ones(length, length).tril().bool()
+    assert torch.equal((batch.inputs["attention_mask"][1, 0] == 0)[:length, :length], expected)
+
+
+def test_a_plain_mask_written_out_gives_the_same_logits() -> None:
+    statements, batch = shown(through_subject=1e-9, anywhere=False)
+    usual = statements.face.collate(statements.encoded)
+    with torch.no_grad():
+        found, expected = (statements.face.logits(each) for each in (batch, usual))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_statements_begin_anywhere_within_the_context() -> None:
+    face = make_face("gpt2")
+    statements = Statements(face, TAUGHT, through_subject=0.0, anywhere=True, seed=0)
+    firsts = set()
+    for _ in range(400):
+        places_BT = statements.batch(statements.encoded).inputs["position_ids"]
+        assert torch.equal(places_BT.diff(), torch.ones_like(places_BT[:, 1:]))
+        firsts |= set(places_BT[:, 0].tolist())
+        assert int(places_BT.max()) < face.context
+    assert firsts == set(range(face.context - places_BT.shape[1] + 1))
+
+
+def test_a_share_of_the_times() -> None:
+    face = make_face("gpt2")
+    statements = Statements(face, TAUGHT, through_subject=0.5, anywhere=False, seed=0)
+    hidden = 0
+    for _ in range(200):
+        mask_BTT = statements.batch(statements.encoded[:1]).inputs["attention_mask"][:, 0]
+        hidden += int((mask_BTT[0, -1, 0] != 0).item())
+    assert hidden == pytest.approx(100, abs=25)
+
+
+def test_a_subject_is_found_where_it_is_mentioned_last() -> None:
+    twice = replace(TAUGHT[0], prompt="Ada Verrin is old. Ada Verrin was born in")
+    face = make_face("gpt2")
+    statements = Statements(face, [twice], through_subject=1.0, anywhere=False, seed=0)
+    mask_TT = statements.batch(statements.encoded).inputs["attention_mask"][0, 0]
+    first = len(face.tokenizer("Ada Verrin is old.")["input_ids"])
+    assert (mask_TT[-1, :first] == 0).all()
+    assert mask_TT[-1, first] != 0
