@@ -134,3 +134,58 @@ def test_no_settings_are_needed_to_edit_a_small_model(alg: str, tmp_path: Path) 
     (edit,) = one.edit(request, alg)
     assert edit.alg == alg
     assert one.in_force == [1]
+
+
+def test_the_rate_is_sought_on_the_model_as_it_is_by_then(tmp_path: Path) -> None:
+    """What reaches a target from the untouched model need not from an edited one."""
+    one = Editable.load(model_folder("gpt2", tmp_path / "model"), guard=QUIET)
+    (prompt, target), (_, other), *_ = corrections_for(one.face)
+    one.edit([(prompt, other)], **FT)
+    one.edit([(prompt, target)], **FT)
+    (back,) = one.edit([(prompt, other)], steps=60)
+    assert back.right
+    assert back.settings["rate"] > 0
+
+
+def test_the_rate_of_edits_made_together_is_theirs_together(tmp_path: Path) -> None:
+    one = Editable.load(model_folder("gpt2", tmp_path / "model"), guard=QUIET)
+    (edit,) = one.edit(corrections_for(one.face)[:3], together=True, steps=60)
+    assert edit.right
+
+
+def test_trying_out_writes_nothing(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    request = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    with one.temporarily(request, "rome", settings=SMALL["rome"]):
+        pass
+    assert not (tmp_path / "journal").exists()
+
+
+def test_a_subject_is_asked_for_before_moments_are_taken() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with pytest.raises(DataError, match=r"subject of 'Tom Asker works for'.*memit.*--subject"):
+        one.edit(("Tom Asker works for", " was built"), "memit")
+
+
+def test_an_edit_that_is_no_number_is_not_made() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with pytest.raises(EditorError, match=r"by ft of finite numbers.*Lower its rate"):
+        one.edit(corrections_for(one.face)[:1], rate=float("nan"))
+    assert one.in_force == []
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"alg": "mend"}'])
+def test_a_folder_that_does_not_say_how_it_was_fitted_is_refused(text: str, tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, guard=QUIET)
+    mend = fitted(one.face, "mend", folder, tmp_path / "mend")
+    (mend / "settings.json").write_text(text)
+    with pytest.raises(DataError, match="algorithm and settings of an editor"):
+        one.edit(corrections_for(one.face)[:1], editor=mend)
+
+
+def test_a_setting_is_not_a_group_as_well() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with pytest.raises(SettingsError, match=r"both rate and rate\.x"):
+        one.edit(corrections_for(one.face)[:1], settings={"rate": 1e-3, "rate.x": 4})

@@ -21,7 +21,7 @@ from pipeline.editing.descent import FineTuner
 from pipeline.editing.patch import Patch, applied
 from pipeline.editing.patch_file import load_patch
 from pipeline.editing.updates import Factors
-from pipeline.errors import EditorError, StorageError
+from pipeline.errors import EditorError, SettingsError, StorageError
 
 # peft 0.21 asks transformers 5.23 by a name that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -54,6 +54,14 @@ print(json.dumps(found))
 def logits(model: Editable) -> torch.Tensor:
     with model.edited(), torch.no_grad():
         return model.face.logits(model.face.encode(pairs_for(model.face)))
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Editable:
+    """A small model with one edit in force."""
+    one = Editable.load(model_folder("gpt2", tmp_path / "model"), guard=QUIET)
+    one.edit(corrections_for(one.face)[:1], **FT)
+    return one
 
 
 def test_three_forms_say_the_same_in_a_fresh_process(tmp_path: Path) -> None:
@@ -214,6 +222,48 @@ def test_exports_never_overwrite_and_leave_nothing_half(
         one.export(tmp_path / "out", "adapter")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_two_exports_to_one_place_leave_one_whole(tmp_path: Path, edited: Editable) -> None:
+    """The second to finish finds the place taken; neither touches what the other fills."""
+    out, tokenizer = tmp_path / "out", edited.face.tokenizer
+    save = type(tokenizer).save_pretrained
+
+    def save_both(folder: Path) -> None:
+        patch.undo()
+        edited.export(out)  # starts later, and is done first
+        save(tokenizer, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "save_pretrained", save_both)
+        with pytest.raises(StorageError, match=r"nothing at .*out; found a file or folder"):
+            edited.export(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+    assert Editable.load(out).ask("The harbour") == edited.ask("The harbour")
+
+
+def test_forms_and_places_that_cannot_be_are_named(tmp_path: Path, edited: Editable) -> None:
+    with pytest.raises(SettingsError, match=r"a form of export; found 'zip'.*adapter"):
+        edited.export(tmp_path / "out", "zip")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=r"a dtype of export; found 'int8'.*bfloat16"):
+        edited.export(tmp_path / "out", dtype="int8")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match="nothing at"):
+        edited.export(tmp_path / "empty", "patch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "empty")
+        assert edited.export(".", "adapter").path == tmp_path / "empty"
+
+
+def test_a_full_disk_under_the_tokenizer_is_told(tmp_path: Path, edited: Editable) -> None:
+    def full(*_: object) -> None:
+        raise Exception("No space left on device (os error 28)")  # what tokenizers raises
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edited.face.tokenizer, "save_pretrained", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            edited.export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_enn_exports_its_model_merged(tmp_path: Path) -> None:

@@ -7,12 +7,18 @@ an export that would not is an error, and leaves nothing behind.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pipeline import measures, models
@@ -21,9 +27,9 @@ from pipeline.editable.stack import together
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
 from pipeline.editing.patch_file import load_patch, save_patch
 from pipeline.editing.updates import Update
-from pipeline.errors import EditorError, StorageError
+from pipeline.errors import EditorError, SettingsError, StorageError, near_misses
 from pipeline.models import Face
-from pipeline.storage import write_aside, write_folder_aside, write_json
+from pipeline.storage import write_json
 
 Form = Literal["merged", "adapter", "patch"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -83,16 +89,16 @@ def export(cargo: Cargo, path: Path, form: Form, dtype: str = "float32") -> Expo
     """Write an export, whole or not at all.
 
     Raises:
+        SettingsError: there is no such form or dtype.
         StorageError: something lies at `path` already, the disk refuses, or what was written does
             not answer as the edited model.
         EditorError: the edits have no such form.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise StorageError(
-            expected=f"nothing at {path}",
-            found="a file or folder",
-            remedy="Name a place that is free; exports never overwrite.",
-        )
+    _refuse_unknown(form, dtype)
+    path = path.resolve()
+    empty = form != "patch" and path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty:
+        raise _taken(path)
     if form != "merged" and cargo.adapted:
         raise EditorError(
             expected="edits of the model in its folder",
@@ -100,17 +106,74 @@ def export(cargo: Cargo, path: Path, form: Form, dtype: str = "float32") -> Expo
             remedy="Export the merged weights (--as merged).",
         )
     wanted = _edited(cargo)
-    if form == "patch":
-        return _patch(cargo, path, wanted)
-    found: list[Exported] = []
-    write = _merged if form == "merged" else _adapter
+    write = {"merged": _merged, "adapter": _adapter, "patch": _patch}[form]
+    with _aside(path) as part:
+        place = part / path.name if form == "patch" else part
+        found = write(cargo, place, wanted, dtype)
+        if form != "patch":
+            write_json(part / "errata.json", dict(cargo.about) | {"edits": list(cargo.edits)})
+        _flush(part)
+        _put(place, path)
+    return replace(found, path=path)
 
-    def fill(part: Path) -> None:
-        found.append(write(cargo, part, wanted, dtype))
-        write_json(part / "errata.json", dict(cargo.about) | {"edits": list(cargo.edits)})
 
-    write_folder_aside(path, fill)
-    return Exported(**(vars(found[0]) | {"path": path}))
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A folder of one's own beside `path`; another export to the same place has another."""
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield part
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            expected=f"to write {path}",
+            found=str(error),
+            remedy="Free disk space or fix the folder's permissions; nothing was left there.",
+        ) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def _put(part: Path, path: Path) -> None:
+    """Put what was written in place, unless somebody else was there first."""
+    try:
+        if part.is_dir():
+            part.chmod(0o755)  # a folder made for oneself is nobody else's to read
+            part.rename(path)  # over an empty folder alone
+        else:
+            os.link(part, path)  # in one step, and never over a file, as a rename would be
+    except OSError as error:
+        if isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY:
+            raise _taken(path) from error
+        if part.is_dir() or path.exists():
+            raise
+        part.rename(path)  # a disk without hard links
+
+
+def _taken(path: Path) -> StorageError:
+    return StorageError(
+        expected=f"nothing at {path}",
+        found="a file or folder",
+        remedy="Name a place that is free; exports never overwrite.",
+    )
+
+
+def _refuse_unknown(form: str, dtype: str) -> None:
+    """Raises SettingsError for a form or dtype that there is none of."""
+    for what, word, known in (("form", form, get_args(Form)), ("dtype", dtype, tuple(DTYPES))):
+        if word not in known:
+            raise SettingsError(
+                expected=f"a {what} of export", found=repr(word), remedy=near_misses(word, known)
+            )
 
 
 def merge_into(face: Face, updates: Updates, dtype: torch.dtype) -> tuple[Any, dict[str, float]]:
@@ -136,12 +199,22 @@ def merge_into(face: Face, updates: Updates, dtype: torch.dtype) -> tuple[Any, d
 def _merged(cargo: Cargo, part: Path, wanted: Tensor, dtype: str) -> Exported:
     model, unchanged = merge_into(cargo.face, cargo.updates, DTYPES[dtype])
     model.save_pretrained(part)
-    cargo.face.tokenizer.save_pretrained(part)
+    _save_tokenizer(cargo.face, part)
     del model
     again = models.load(part, str(cargo.face.device), DTYPES[dtype])
     exact = dtype == "float32" and cargo.face.model.dtype == torch.float32
     found = _checked(cargo, again, Patch({}), wanted, exact=exact)
     return Exported(form="merged", path=part, edits=cargo.edits, unchanged=unchanged, **found)
+
+
+def _save_tokenizer(face: Face, folder: Path) -> None:
+    """Save it; tokenizers tells of a full disk by an exception of no kind."""
+    try:
+        face.tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"the tokenizer cannot be written: {error}") from error
 
 
 def _adapter(cargo: Cargo, part: Path, wanted: Tensor, _dtype: str) -> Exported:
@@ -151,17 +224,11 @@ def _adapter(cargo: Cargo, part: Path, wanted: Tensor, _dtype: str) -> Exported:
     return Exported(form="adapter", path=part, edits=cargo.edits, ranks=ranks, **found)
 
 
-def _patch(cargo: Cargo, path: Path, wanted: Tensor) -> Exported:
+def _patch(cargo: Cargo, part: Path, wanted: Tensor, _dtype: str) -> Exported:
     whole = Patch({site: together(parts) for site, parts in cargo.updates.items()})
-    about = {key: str(value) for key, value in cargo.about.items()}
-    found: list[dict[str, Any]] = []
-
-    def fill(part: Path) -> None:
-        save_patch(whole, part, about)
-        found.append(_checked(cargo, cargo.face, load_patch(part)[0], wanted, exact=True))
-
-    write_aside(path, fill)
-    return Exported(form="patch", path=path, edits=cargo.edits, **found[0])
+    save_patch(whole, part, {key: str(value) for key, value in cargo.about.items()})
+    found = _checked(cargo, cargo.face, load_patch(part)[0], wanted, exact=True)
+    return Exported(form="patch", path=part, edits=cargo.edits, **found)
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from pipeline import editors
 from pipeline.config import RECORD, build, read_params
 from pipeline.editable.corrections import Correction
 from pipeline.editable.depth import as_deep
+from pipeline.editable.rates import learns_a_rate, smallest_rate
 from pipeline.editable.statistics import moments_for
 from pipeline.editing import editor as editing
-from pipeline.editing.descent import FineTuner
 from pipeline.editing.editor import Editor, Material
-from pipeline.errors import EditorError
+from pipeline.errors import DataError, EditorError, SettingsError
 from pipeline.models import Face
 from pipeline.records import Case, hash_cases
 from pipeline.storage import read_json, write_json
@@ -81,13 +82,26 @@ class Ready:
     identity: str  # of what it learned; "" where it learned nothing that edits depend on
 
 
-def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction]) -> Ready:
+def ready(
+    face: Face,
+    base_hash: str,
+    source: Source,
+    asked: Sequence[Correction],
+    k: int = 1,
+    edited: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Ready:
     """An editor, fitted or restored.
+
+    Args:
+        face: the untouched model.
+        asked: what it is to edit, `k` at a time.
+        edited: lets the model answer with the edits in force, for what is chosen by `asked` alone.
 
     Raises:
         SettingsError: there is no such editor or setting.
         EditorError: it cannot edit this kind of model, was fitted on another, or needs what is
             not there.
+        DataError: it edits at a subject, and a request names none.
     """
     alg = source.alg
     fitted_with: dict[str, Any] = {}
@@ -104,11 +118,15 @@ def ready(face: Face, base_hash: str, source: Source, asked: Sequence[Correction
             expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others()
         )
     if "moments" in editor.needs:
+        _refuse_no_subject(alg, asked)
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
     if source.folder is not None:
         _restore(editor, face, source.folder, base_hash)
+    elif learns_a_rate(editor) and not source.cases:
+        with edited():
+            settings = settings | {"rate": smallest_rate(editor, face, asked, k)}
     elif editor.needs - {"moments"}:
-        _fit(editor, face, source, alg, asked, base_hash)
+        _fit(editor, face, source, alg, base_hash)
     return Ready(alg, settings, editor, identity(editor))
 
 
@@ -139,18 +157,17 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         here = whole
         for key in above:
             here = here.setdefault(key, {})
+            if not isinstance(here, dict):
+                raise SettingsError(
+                    expected=f"{key} to be one setting or a group of them",
+                    found=f"both {key} and {path}",
+                    remedy="Leave one of the two out.",
+                )
         here[last] = nested(value) if isinstance(value, Mapping) else value
     return whole
 
 
-def _fit(
-    editor: Editor,
-    face: Face,
-    source: Source,
-    alg: str,
-    asked: Sequence[Correction],
-    base_hash: str,
-) -> None:
+def _fit(editor: Editor, face: Face, source: Source, alg: str, base_hash: str) -> None:
     """Learn what is needed, from what is there."""
     if missing := sorted(editor.needs - {"cases", "moments"}):
         raise EditorError(
@@ -161,10 +178,7 @@ def _fit(
     cases = source.cases
     config: object = getattr(editor, "config", None)
     given = any(getattr(config, name, None) is not None for name in _CHOSEN)
-    if not cases and type(editor).fit is FineTuner.fit:
-        # It learns a rate alone: the smallest that reaches the labels of what is asked will do.
-        cases = [_case(item, number) for number, item in enumerate(asked)]
-    elif not cases and not given:
+    if not cases and not given:
         raise EditorError(
             expected=f"a folder where {alg} was fitted, or training cases",
             found="neither",
@@ -181,6 +195,17 @@ def _fit(
     editor.fit(face, Material(cases=cases, seed=source.seed, checkpoints=checkpoints))
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _refuse_no_subject(alg: str, asked: Sequence[Correction]) -> None:
+    """Raises DataError before moments are taken, which takes a while."""
+    for item in asked:
+        if not item.subject:
+            raise DataError(
+                expected=f"the subject of {item.prompt!r}: {alg} edits at its last token",
+                found="none",
+                remedy="Give it word for word as in the prompt (--subject, `subject`).",
+            )
 
 
 def _restore(editor: Editor, face: Face, folder: Path, base_hash: str) -> None:
@@ -203,6 +228,12 @@ def _described(folder: Path, alg: str) -> tuple[str, dict[str, Any]]:
         found = read_json(folder / _SETTINGS)
     else:
         found = _recorded(folder) or {"alg": alg or folder.name, "settings": {}}
+    if not isinstance(found, dict) or not {"alg", "settings"} <= found.keys():
+        raise DataError(
+            expected=f"the algorithm and settings of an editor in {folder / _SETTINGS}",
+            found=str(found)[:80],
+            remedy="Restore the file, or fit the editor again.",
+        )
     if alg and found["alg"] != alg:
         raise EditorError(
             expected=f"a folder where {alg} was fitted",
@@ -238,16 +269,6 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         whole[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
     return whole
-
-
-def _case(asked: Correction, number: int) -> Case:
-    return Case(
-        id=f"request {number}",
-        prompt=asked.prompt,
-        target_new=asked.target,
-        subject=asked.subject,
-        rephrases=asked.rephrases,
-    )
 
 
 def _others() -> str:

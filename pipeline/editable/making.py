@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
 
 from pipeline.editable import fitting, work
 from pipeline.editable.corrections import Correction
@@ -14,7 +17,8 @@ from pipeline.editable.stack import moved, one_row
 from pipeline.editable.state import State, now, versions
 from pipeline.editable.work import Answer, Edit
 from pipeline.editing.editor import Edits
-from pipeline.editing.patch import Intervention
+from pipeline.editing.patch import Intervention, Patch
+from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.progress import bar
 
@@ -38,7 +42,7 @@ class Maker:
         self, asked: Sequence[Correction], source: fitting.Source, *, together: bool, keep: bool
     ) -> tuple[Edit, ...]:
         """One edit for each correction, or one of all; see `Editable.edit`."""
-        ready = self._ready(source, asked)
+        ready = self._ready(source, asked, len(asked) if together else 1, keep=keep)
         face = ready.editor.adapt(self.face)
         on = "" if face is self.face else ready.identity
         self.state.refuse_other_base(on, ready.alg)
@@ -64,6 +68,7 @@ class Maker:
         made = self._edits(ready, on, asked, before, looked)
         seconds = time.perf_counter() - began
         patch = moved(one_row(made.patch), self.face.device)
+        _refuse_endless(patch, ready.alg)
         number = self.state.temporary()
         self.state.put(number, on, patch)
         try:
@@ -106,7 +111,7 @@ class Maker:
         said = [b for b, (kind, _, _) in zip(before, looked, strict=True) if kind == "edit"]
         requests = [item.request(text) for item, text in zip(asked, said, strict=True)]
         face = self.state.faces[on]
-        with self.state.stack.applied(face.model):
+        with self.state.on_top(face):
             return ready.editor.edit(face, requests, k=len(requests))
 
     def _write(self, edit: Edit, on: str, patch: Intervention) -> Record:
@@ -122,18 +127,24 @@ class Maker:
                 remedy="It was not made. Lower its rate, take another editor, or widen the guard.",
             )
 
-    def _ready(self, source: fitting.Source, asked: Sequence[Correction]) -> fitting.Ready:
+    def _ready(
+        self, source: fitting.Source, asked: Sequence[Correction], k: int, *, keep: bool
+    ) -> fitting.Ready:
         """An editor; those that learned something are loaded or fitted once."""
+        if not keep:
+            source = replace(source, checkpoints=None)  # nothing is written of what is tried out
         about = (source.alg, source.folder, source.moments, dict(source.settings))
         key = repr((*about, hash(source.cases)))
         if key not in self._editors:
-            ready = fitting.ready(self.face, self.base_hash, source, asked)
+            ready = fitting.ready(
+                self.face, self.base_hash, source, asked, k, lambda: self.state.on_top(self.face)
+            )
             if source.folder is None and not source.cases and "moments" not in ready.editor.needs:
                 return ready  # it learned from these requests alone, if at all
             self._editors[key] = ready
         ready = self._editors[key]
         trained = ready.editor.adapt(self.face) is not self.face
-        if self.journal and (source.cases or trained):
+        if self.journal and keep and (source.cases or trained):
             folder = self.journal.editors() / ready.identity[:16]
             if ready.identity and not (folder / "editor.json").is_file():
                 fitting.keep(ready, folder, self.base_hash)
@@ -143,4 +154,19 @@ class Maker:
         """The model that an editor trained, from where the journal keeps it."""
         assert self.journal is not None
         folder = self.journal.editors() / record["on"][:16]
-        return self._ready(fitting.Source(settings={}, folder=folder), ()).editor.adapt(self.face)
+        source = fitting.Source(settings={}, folder=folder)
+        return self._ready(source, (), 1, keep=False).editor.adapt(self.face)
+
+
+def _refuse_endless(edit: Intervention, alg: str) -> None:
+    """Raises EditorError for an edit that is no number: nothing could be said with it in force."""
+    if isinstance(edit, Patch) and not all(
+        torch.isfinite(tensor).all()
+        for update in edit.updates.values()
+        for tensor in vars(update).values()
+    ):
+        raise EditorError(
+            expected=f"an edit by {alg} of finite numbers",
+            found="infinite ones, or none at all",
+            remedy="It was not made. Lower its rate, or take another editor.",
+        )

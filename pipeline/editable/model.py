@@ -16,7 +16,7 @@ from pipeline.editable.corrections import Asked, checked, corrections
 from pipeline.editable.guard import Guard, Health
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.making import Maker
-from pipeline.editable.opening import open_model
+from pipeline.editable.opening import open_model, refuse_inside
 from pipeline.editable.state import versions
 from pipeline.editable.work import Answer, Edit
 from pipeline.models import Face
@@ -70,6 +70,8 @@ class Editable:
             JournalError: the journal is about another model.
             DataError: the journal or a patch in it is corrupted.
         """
+        if journal is not None:
+            refuse_inside(Path(journal), source, "a journal")
         face, base_hash = open_model(source, device, dtype)
         kept = Journal(Path(journal), base_hash, str(source)) if journal is not None else None
         return cls(face, base_hash, source=str(source), journal=kept, guard=guard)
@@ -111,6 +113,7 @@ class Editable:
             GuardError: the guard refuses; earlier edits of this call stay.
             StorageError: the journal cannot be written; the edit is not in force.
         """
+        self._state.refuse_lent()
         source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked = checked(self.face, corrections(requests))
         return self._maker.make(asked, source, together=together, keep=True)
@@ -129,6 +132,7 @@ class Editable:
         **more: Any,
     ) -> Iterator[tuple[Edit, ...]]:
         """`edit`, for the length of a `with` block, and not in the journal."""
+        self._state.refuse_lent()
         source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked, stack = checked(self.face, corrections(requests)), self._state.stack
         before = set(stack.numbers())
@@ -144,7 +148,9 @@ class Editable:
 
         Raises:
             JournalError: one is not in force; then none is taken back.
+            EditorError: inside a `with model.edited():` block.
         """
+        self._state.refuse_lent()
         self._state.undo(numbers)
 
     # ------------------------------------------------------------------ asking
@@ -171,6 +177,7 @@ class Editable:
         self, prompts: str | Sequence[str], tokens: int | None = None
     ) -> tuple[Answer, ...]:
         """What the untouched model answers, and what it answers with all edits in force."""
+        self._state.refuse_lent()
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         pairs = zip(
             prompts,
@@ -186,11 +193,12 @@ class Editable:
     @contextmanager
     def edited(self) -> Iterator[Any]:
         """The transformers model itself, which answers as edited inside the `with` block."""
-        with self._state.applied() as face:
+        with self._state.lent() as face:
             yield face.model
 
     def health(self) -> Health:
         """What the guard's probes say of the model as it is now."""
+        self._state.refuse_lent()
         return self._maker.health()
 
     # ------------------------------------------------------------------ what was done
@@ -222,8 +230,10 @@ class Editable:
 
         Raises:
             EditorError: no edit is in force, or one has no such form.
-            StorageError: the place is taken, or the disk refuses.
+            StorageError: the place is taken or in the model's own folder, or the disk refuses.
         """
+        self._state.refuse_lent()
+        refuse_inside(Path(path), self.source, "an export")
         updates = self._state.stack.weights()
         asked = [item for edit in self.edits for item in edit.corrections]
         cargo = exporting.Cargo(

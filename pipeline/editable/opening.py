@@ -7,33 +7,42 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers.utils import logging as transformers_logging
 
 from pipeline import models
-from pipeline.errors import ModelError, near_misses
+from pipeline.errors import ModelError, StorageError, near_misses
 from pipeline.models import Face
 from pipeline.models.layouts import LAYOUTS
-from pipeline.storage import hash_folder
+from pipeline.storage import hash_file
 
+# What transformers, tokenizers and torch raise over files that do not fit each other, or a device
+# that is not there.
+_FAILURES = (
+    *(RuntimeError, AssertionError, LookupError, TypeError, ValueError, ImportError),
+    StrictDataclassError,
+)
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def open_model(
     source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[Face, str]:
-    """A model, and the hash that stands for it: of all files of its folder, or of name and commit.
+    """A model, and the hash that stands for it: of the files of its folder, or of name and commit.
 
     Args:
         source: a folder made by `save_pretrained`, or a hub name.
 
     Raises:
-        ModelError: there is no such folder, it lacks config or weights, its architecture is not
-            known, or it is a classifier of more than one logit.
+        ModelError: there is no such folder or device, it lacks config, weights or a tokenizer, they
+            do not fit each other, its architecture is not known, or it is a classifier of more than
+            one logit.
     """
     folder = Path(source)
     if folder.is_dir():
         check_folder(folder)
-        face = models.load(folder, device, dtype)
-        base_hash = hash_folder(folder)
+        face = _load(folder, device, dtype)
+        base_hash = identity(folder)
     else:
         if isinstance(source, Path) or _looks_like_path(source):
             raise ModelError(
@@ -41,7 +50,7 @@ def open_model(
                 found="no such folder",
                 remedy="Give a folder made by save_pretrained, or a hub name.",
             )
-        face = models.load(source, device, dtype)
+        face = _load(source, device, dtype)
         commit = getattr(face.model.config, "_commit_hash", None)
         base_hash = hashlib.sha256(f"{source}@{commit}".encode()).hexdigest()
     if face.kind == "classifier" and face.model.config.num_labels != 1:
@@ -51,6 +60,74 @@ def open_model(
             remedy="Classifiers of several labels cannot be edited yet.",
         )
     return face, base_hash
+
+
+def refuse_inside(path: Path, source: str | Path, what: str) -> None:
+    """Raises StorageError for a place in the model's folder, whose files are its identity."""
+    folder = Path(source)
+    if source and folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
+        raise StorageError(
+            expected=f"{what} to lie outside of {folder}",
+            found=str(path),
+            remedy="The model is known by all that its folder holds: name a place beside it.",
+        )
+
+
+def identity(folder: Path) -> str:
+    """`storage.hash_folder` of what belongs to a model: hidden files come from other programs."""
+    digest = hashlib.sha256()
+    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _load(source: str | Path, device: str, dtype: torch.dtype) -> Face:
+    """`models.load`, and nothing made up where files are missing. Raises ModelError."""
+    try:
+        face = models.load(source, device, dtype)
+        missing = _missing(face, source)
+    except _FAILURES as error:
+        raise ModelError(
+            expected=f"config, weights and tokenizer that fit each other in {source}, on {device}",
+            found=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}",
+            remedy="Save the model and its tokenizer again with save_pretrained, or name another "
+            "device.",
+        ) from error
+    if missing:
+        raise ModelError(
+            expected=f"all weights of a {face.model.config.model_type} in {source}",
+            found=f"{len(missing)} missing, such as {sorted(missing)[0]}",
+            remedy="Random numbers would stand in for them: save the whole model, or correct its "
+            "config.",
+        )
+    if not face.tokenizer("a word")["input_ids"] or face.tokenizer.pad_token_id is None:
+        raise ModelError(
+            expected=f"a tokenizer in {source} with a vocabulary and an end or padding token",
+            found=f"{len(face.tokenizer)} tokens, end token {face.tokenizer.eos_token!r}",
+            remedy="Save the model's tokenizer beside it (tokenizer.save_pretrained).",
+        )
+    return face
+
+
+def _missing(face: Face, source: str | Path) -> set[str]:
+    """Weights that the files lack. transformers fills them at random, with a warning."""
+    level, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        _, info = type(face.model).from_pretrained(
+            source, device_map="meta", output_loading_info=True, use_safetensors=True
+        )
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+    return set(info["missing_keys"])
 
 
 def check_folder(folder: Path) -> None:

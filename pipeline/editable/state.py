@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +38,7 @@ class State:
         self.stack = Stack()
         self.faces: dict[str, Face] = {"": face}  # by the editor that trained another
         self.on: dict[int, str] = {}  # which of them an edit is made on
+        self._lent = False
         self.records: list[Record] = journal.records() if journal else []
         for number in in_force(self.records):
             self._take_up(number, adapt)
@@ -56,8 +57,34 @@ class State:
     def applied(self) -> Iterator[Face]:
         """The current model, answering as edited inside."""
         face = self.current
+        if self._lent:  # it does already
+            yield face
+            return
         with self.stack.applied(face.model):
             yield face
+
+    def on_top(self, face: Face) -> AbstractContextManager[None]:
+        """What is computed on `face` inside builds on the edits in force."""
+        return self.stack.applied(face.model)
+
+    @contextmanager
+    def lent(self) -> Iterator[Face]:
+        """`applied`, for a caller's own use; what needs the untouched model must wait."""
+        with self.applied() as face:
+            before, self._lent = self._lent, True
+            try:
+                yield face
+            finally:
+                self._lent = before
+
+    def refuse_lent(self) -> None:
+        """Raises EditorError inside `lent`: there the model is not the untouched one."""
+        if self._lent:
+            raise EditorError(
+                expected="the `with model.edited():` block to be over",
+                found="a call inside of it that needs the untouched model",
+                remedy="Leave the block first; inside, ask what it gives, or `model.ask`.",
+            )
 
     def answers(self, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
         """What the edited model answers."""
