@@ -17,7 +17,7 @@ from pipeline.editable.stack import Stack, together
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Dense, Factors
-from pipeline.errors import DataError, ModelError
+from pipeline.errors import DataError, ModelError, SettingsError
 from pipeline.models import Face
 
 
@@ -192,6 +192,23 @@ def test_requests_that_cannot_be_are_named(request_: object, expected: str) -> N
     with pytest.raises(DataError, match=expected):
         one.edit(request_, **FT)  # type: ignore[arg-type]
     assert one.journal() == []
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", "\ud800", 5])
+def test_what_is_no_text_is_not_asked(prompt: object) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with pytest.raises(DataError, match="a prompt of Unicode text"):
+        one.ask([prompt])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_answers_are_as_long_as_asked(architecture: str) -> None:
+    one = Editable(make_face(architecture), guard=QUIET)
+    short, long = (one.ask("The harbour", tokens) for tokens in (1, 20))
+    assert len(short) < len(long)
+    assert long.startswith(short)
+    with pytest.raises(SettingsError, match="at least one token"):
+        one.ask("The harbour", 0)
 
 
 def test_a_classifier_takes_labels_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.errors import DataError, SettingsError
 from pipeline.models import Face
 from pipeline.models.face import SLACK
 
@@ -11,16 +12,24 @@ TOKENS = 10  # of an answer, unless the caller says
 
 
 def answers(face: Face, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
-    """Greedy answers of `tokens` tokens, or as many as the context has room for.
+    """Greedy answers of at most `tokens` tokens, or as many as the context has room for.
 
-    A causal model never stops by itself; others end where they end.
+    A causal model never stops by itself; others end where they end, or a few tokens later than
+    they are told.
 
     Raises:
-        DataError: a prompt leaves no room for an answer.
+        DataError: a prompt is no text, or leaves no room for an answer.
+        SettingsError: fewer tokens than one.
     """
+    for prompt in prompts:
+        _refuse_no_text(prompt)
+    if tokens is not None and tokens < 1:
+        raise SettingsError(
+            expected="answers of at least one token", found=str(tokens), remedy="Ask for more."
+        )
     if not prompts:
         return []
-    rooms = [_room(face, prompt, tokens or TOKENS) for prompt in prompts]
+    rooms = [_room(face, prompt, tokens) for prompt in prompts]
     if len(set(rooms)) == 1:
         written = face.write(list(prompts), rooms)
     else:  # in a batch the longest answer would have to fit after the longest prompt
@@ -34,8 +43,23 @@ def has_room(face: Face, prompt: str) -> bool:
     return taken + (SLACK if face.kind == "causal" else 0) <= face.context
 
 
-def _room(face: Face, prompt: str, tokens: int) -> int:
+def _room(face: Face, prompt: str, tokens: int | None) -> int:
+    wanted = TOKENS if tokens is None else tokens
     if face.kind != "causal":
-        return max(tokens, TOKENS)
+        return wanted
     taken = len(face.tokenizer(prompt)["input_ids"])
-    return max(1, min(tokens, face.context - taken - SLACK + 1))
+    return max(1, min(wanted, face.context - taken - SLACK + 1))
+
+
+def _refuse_no_text(prompt: object) -> None:
+    """Raises DataError for what no tokenizer can read."""
+    if isinstance(prompt, str) and prompt.strip():
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return
+    raise DataError(
+        expected="a prompt of Unicode text", found=repr(prompt)[:80], remedy="Ask something."
+    )
