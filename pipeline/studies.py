@@ -31,6 +31,8 @@ class Plan:
         joint: by editor, changed settings where more than one edit is made at once.
         least_steps: of training for more than one edit at once. It sees as many edits as training
             for one, in larger batches and so in fewer steps, unless `joint` says how many.
+        in_turn: whether `ks` count edits made one after another, each on the model as those before
+            it left it, by editors fitted for one.
         train_for_k: whether editors that learn are fitted for each number of edits; else those
             fitted for one edit make all of them, as in MEMIT's scaling curves.
     """
@@ -41,6 +43,7 @@ class Plan:
     ks: tuple[int, ...] = (1,)
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
     least_steps: int = 1
+    in_turn: bool = False
     train_for_k: bool = True
 
     def __post_init__(self) -> None:
@@ -53,11 +56,11 @@ class Plan:
             )
         for alg, variants in self.variants.items():
             for name in variants:
-                if not re.fullmatch(r"(?!k\d)[a-z][a-z0-9_]*", name):
+                if not re.fullmatch(r"(?![kt]\d)[a-z][a-z0-9_]*", name):
                     raise SettingsError(
                         expected=f"a name in plan.variants.{alg}",
                         found=repr(name),
-                        remedy="Use small letters, digits and _; k25 means 25 edits at once.",
+                        remedy="Use small letters, digits and _; k25 and t25 mean 25 edits.",
                     )
 
 
@@ -177,7 +180,7 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
         alone = merged(usual, own)
         for k in plan.ks:
             settings = alone
-            if k > 1 and plan.train_for_k:
+            if k > 1 and plan.train_for_k and not plan.in_turn:
                 settings = _of_k(plan, alg, merged(usual, plan.joint.get(alg, {})), own, k)
             label = alg
             if settings != usual:
@@ -185,11 +188,11 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
             found.settings[f"{bench}-{label}"] = settings
             folder = f"data/{values['suite']}/{bench}/editors/{label}"
             learned = folder if traits["learns"] else f"pipeline/editors/{alg}.py"
-            found.runs[f"{bench}-{_label(alg, variant, k)}"] = {
+            found.runs[f"{bench}-{_label(alg, variant, k, 't' if plan.in_turn else 'k')}"] = {
                 "bench": bench,
                 "alg": alg,
                 "variant": variant,
-                "protocol": "single" if k == 1 else "batched",
+                "protocol": _protocol(plan, k),
                 "k": k,
                 "fit": traits["learns"],
                 # What evaluation needs besides the base model, or a file that it needs anyway,
@@ -219,8 +222,14 @@ def _of_k(plan: Plan, alg: str, usual: Params, own: Params, k: int) -> Params:
     return {**settings, "outer": {**outer, **found}}
 
 
-def _label(alg: str, variant: str, k: int) -> str:
-    return "-".join([alg, *([variant] if variant else []), *([f"k{k}"] if k > 1 else [])])
+def _protocol(plan: Plan, k: int) -> str:
+    if k == 1:
+        return "single"
+    return "sequential" if plan.in_turn else "batched"
+
+
+def _label(alg: str, variant: str, k: int, many: str = "k") -> str:
+    return "-".join([alg, *([variant] if variant else []), *([f"{many}{k}"] if k > 1 else [])])
 
 
 def _skip(bench: str, alg: str, variant: str, k: int, reason: str) -> dict[str, str]:

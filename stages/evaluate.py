@@ -38,7 +38,10 @@ def evaluate(params: Params, run: str) -> None:
             found="none",
             remedy=f"Ask for more in benches.{item['bench']}.data, or for another split.",
         )
-    outcomes, timings = protocols.batched(face, editor, cases, config, item["k"], params["seed"])
+    outcomes, timings = protocols.batched(
+        face, editor, cases, config, item["k"], params["seed"],
+        in_turn=item["protocol"] == "sequential",
+    )  # fmt: skip
     outcomes = metrics_text.judged(outcomes, labelled)
     identity = {name: item[name] for name in ("bench", "alg", "variant")}
     identity["study"] = params["study"]

@@ -61,12 +61,13 @@ class Fake:
     harm: float
     variant: str = ""
     k: int = 1
+    in_turn: bool = False
     adapts: bool = False
     notes: Row = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        many = f"k{self.k}" if self.k > 1 else ""
+        many = f"{'t' if self.in_turn else 'k'}{self.k}" if self.k > 1 else ""
         return "-".join(part for part in (self.bench, self.alg, self.variant, many) if part)
 
 
@@ -209,8 +210,11 @@ def _fake_run(root: Path, fake: Fake, cases: int) -> reporting.Run:
     if fake.adapts:  # the original model knew one thing more in ten
         frame["orig_tf_exact"] = frame["pre_tf_exact"].where(frame.index % 10 > 0, 1.0)
         frame["orig_nll_true"] = frame["pre_nll_true"] - 0.1
+    protocol = "sequential" if fake.in_turn and fake.k > 1 else "single"
+    if fake.in_turn and fake.k > 1:
+        frame["step"] = pd.factorize(frame["case_id"])[0] % fake.k + 1
     run = _run(root, fake.bench, fake.alg, frame, fake.name, fake.notes)
-    return replace(run, name=fake.name, variant=fake.variant, k=fake.k)
+    return replace(run, name=fake.name, variant=fake.variant, k=fake.k, protocol=protocol)
 
 
 def _bench(root: Path, name: str) -> reporting.Bench:

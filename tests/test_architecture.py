@@ -27,6 +27,7 @@ LAYERS = (
     "editing.patch",
     "editing.patch_file editing.aggregate editing.pooling",
     "editing.memory editing.normaliser editing.checkpoints",
+    "stack",
     "editing.groups",
     "editing.locate",
     "editing.moments editing.sought editing.conflicts editing.depths",

@@ -13,12 +13,12 @@ from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_fol
 import pipeline
 from pipeline.editable import Correction, Editable, Journal, JournalError, beside
 from pipeline.editable.adapter import compress
-from pipeline.editable.stack import Stack, together
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Dense, Factors
 from pipeline.errors import DataError, ModelError, SettingsError
 from pipeline.models import Face
+from pipeline.stack import Stack, together
 
 
 @pytest.fixture(params=["gpt2", "t5", "bert"])

@@ -202,6 +202,31 @@ def test_edits_at_once_by_k(batches: tuple[reporting.Request, Path]) -> None:
     assert "| mend | yes | yes | 25 |" in text
 
 
+def test_edits_in_turn_by_number(tmp_path: Path) -> None:
+    runs = [
+        Fake("zsre", alg, 0.9 / k**0.3, 0.02 * k**0.5, k=k, in_turn=True)
+        for alg in ("mend", "ft")
+        for k in (1, 2, 10)
+    ]
+    request = study(tmp_path / "runs", "sequence", runs, 50)
+    reporting.write_report(request, tmp_path / "report")
+    frame = pd.read_csv(tmp_path / "report" / "tables" / "sequence-zsre.csv")
+    frame = frame.set_index(["editor", "edits"])
+    for run in request.runs:
+        rows = pd.read_parquet(run.folder / "outcomes.parquet")
+        own = rows[(rows["probe"] == "rephrase") & (rows["step"] == (1 if run.k > 1 else 0))]
+        first = own.groupby("case_id")["tf_exact"].first().mean()
+        assert frame.loc[(run.alg, run.k), "first"] == pytest.approx(first)
+        assert frame.loc[(run.alg, run.k), "success"] == pytest.approx(success(run))
+    text = (tmp_path / "report" / "report.md").read_text()
+    table = text.partition("## In turn: zsRE")[2].partition("\n- ")[0]
+    counts = [line.split("|")[1].strip() for line in table.splitlines() if line[2:3].isdigit()]
+    assert counts == ["1", "2", "10"]
+    assert "the second of two edits in turn" in text
+    assert "## Edits at once" not in text
+    assert (tmp_path / "report" / "figures" / "sequence-zsre.svg").is_file()
+
+
 def test_cases_edited_together_are_drawn_together() -> None:
     """Two halves, one all right and one all wrong: as a pair of groups, the mean is 0, ½ or 1."""
     frame = outcomes("zsre", "mend", 20, 0.5, 0.0).assign(k=10)

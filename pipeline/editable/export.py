@@ -23,12 +23,12 @@ from torch import Tensor
 
 from pipeline import measures, models
 from pipeline.editable import adapter
-from pipeline.editable.stack import together
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
 from pipeline.editing.patch_file import load_patch, save_patch
 from pipeline.editing.updates import Update
 from pipeline.errors import EditorError, SettingsError, StorageError, near_misses
 from pipeline.models import Face
+from pipeline.stack import together
 from pipeline.storage import write_json
 
 Form = Literal["merged", "adapter", "patch"]

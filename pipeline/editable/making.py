@@ -13,7 +13,6 @@ from pipeline.editable.corrections import Correction
 from pipeline.editable.failures import GuardError
 from pipeline.editable.guard import Guard, Health, Watch
 from pipeline.editable.journal import Journal, Record
-from pipeline.editable.stack import moved, one_row
 from pipeline.editable.state import State, now, versions
 from pipeline.editable.work import Answer, Edit
 from pipeline.editing.editor import Edits
@@ -21,6 +20,7 @@ from pipeline.editing.patch import Intervention, Patch
 from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.progress import bar
+from pipeline.stack import moved, one_row
 
 
 class Maker:

@@ -14,11 +14,11 @@ import transformers
 from pipeline.editable.asking import answers
 from pipeline.editable.failures import JournalError
 from pipeline.editable.journal import Journal, Record, in_force, not_in_force
-from pipeline.editable.stack import Stack, moved
 from pipeline.editable.stored import load_edit, save_edit
 from pipeline.editing.patch import Intervention
 from pipeline.errors import EditorError
 from pipeline.models import Face
+from pipeline.stack import Stack, moved
 
 Adapt = Callable[[Record], Face]
 

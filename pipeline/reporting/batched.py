@@ -15,7 +15,7 @@ from pipeline.reporting.tables import title
 
 def present(material: Material) -> bool:
     """Whether any run makes more than one edit at once."""
-    return any(run.k > 1 for run in material.request.runs)
+    return any(run.k > 1 and not run.in_turn for run in material.request.runs)
 
 
 def frame(material: Material) -> pd.DataFrame:

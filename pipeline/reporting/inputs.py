@@ -35,7 +35,7 @@ class Run:
             what was tried to what came of it.
         variant: what was changed about the editor ("no_norm", "attention"); "" for none.
         protocol: how edits were applied before they were scored.
-        k: edits made at once.
+        k: edits made at once, or in turn.
     """
 
     name: str
@@ -52,8 +52,13 @@ class Run:
     @property
     def label(self) -> str:
         """What tells the run from the others on its benchmark: "mend", "mend-no_norm", "ke-k25"."""
-        many = f"k{self.k}" if self.k > 1 else ""
+        many = f"{'t' if self.in_turn else 'k'}{self.k}" if self.k > 1 else ""
         return "-".join(part for part in (self.alg, self.variant, many) if part)
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether its edits were made one after another."""
+        return self.protocol == "sequential"
 
     @property
     def plain(self) -> bool:

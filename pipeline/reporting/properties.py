@@ -92,7 +92,7 @@ def _row(material: Material, alg: str, runs: list[Run]) -> dict[str, Any]:
         "editor": alg,
         "preserves": "no" if any(material.adapts(run) for run in runs) else "yes",
         "pair_only": f"no: {_NEEDS_MORE[alg]}" if alg in _NEEDS_MORE else "yes",
-        "at_once": max(run.k for run in runs),
+        "at_once": max((run.k for run in runs if not run.in_turn), default=1),
     }
     measured: Mapping[str, Iterable[float]] = {
         "steps": cost("steps_mean"),

@@ -29,7 +29,7 @@ _TICKS = 9
 def runs(material: Material, bench: str) -> list[Run]:
     """The runs that have likelihood scores, if any of them makes more than one edit at once."""
     own = [run for run in material.of(bench) if "S" in material.metrics[run.name]]
-    return own if any(run.k > 1 for run in own) else []
+    return own if any(run.k > 1 and not run.in_turn for run in own) else []
 
 
 def frame(material: Material, bench: str) -> pd.DataFrame:

@@ -262,6 +262,7 @@ _SECTIONS: tuple[Callable[[Report], None], ...] = (
     studies.in_one_table,
     studies.scales,
     studies.at_once,
+    studies.in_turn,
     studies.ablations,
     studies.places,
     studies.cache,

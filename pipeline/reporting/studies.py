@@ -10,6 +10,7 @@ from pipeline.reporting import (
     overview,
     properties,
     scaling,
+    sequential,
     tracing,
     variants,
 )
@@ -21,7 +22,7 @@ from pipeline.reporting.tables import title
 def in_one_table(report: Report) -> None:
     """Every editor on every benchmark, and whether the paper's ordering appears."""
     material = report.material
-    if batched.present(material) or not report.frames:
+    if any(run.k > 1 for run in material.request.runs) or not report.frames:
         return
     frame, table = overview.overview(material)
     report.csv["overview"] = frame
@@ -44,6 +45,22 @@ def at_once(report: Report) -> None:
     made = [batched.picture(bench.name, found, order) for bench in benches]
     tables = [batched.table(material, bench) for bench in benches]
     _section(report, Heading(text="Edits at once", key="batched"), [*tables], made)
+
+
+def in_turn(report: Report) -> None:
+    """Success and drawdown against the number of edits made one after another."""
+    material = report.material
+    for bench in material.request.benches:
+        found = sequential.frame(material, bench.name) if bench.name in report.frames else None
+        if found is None or found.empty:
+            continue
+        report.csv[f"sequence-{bench.name}"] = found
+        order = list(dict.fromkeys(found["editor"]))
+        made = [sequential.picture(bench.name, found, order)]
+        pairs = sequential.pairs(material, bench.name)
+        blocks: list[Block] = [sequential.table(bench, found), *pairs]
+        heading = Heading(text=f"In turn: {title(bench.name)}", key=f"sequence-{bench.name}")
+        _section(report, heading, blocks, made)
 
 
 def scales(report: Report) -> None:

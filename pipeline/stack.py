@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from pipeline.editing.memory import Memory
 from pipeline.editing.patch import Intervention, Patch, applied, join
@@ -59,6 +60,20 @@ class Stack:
             for edit in (self._patch, *self._memories()):
                 stack.enter_context(applied(model, edit))
             yield
+
+    def whole(self) -> Intervention:
+        """All edits as one row: the sum of their updates, or every entry of their memories.
+
+        They are all patches or all memories, as one editor makes them.
+        """
+        memories = [edit for edit in self._edits.values() if isinstance(edit, Memory)]
+        if not memories:
+            return Patch({site: together(parts) for site, parts in self.updates().items()})
+        assert len(memories) == len(self._edits), "patches and memories in one"
+        longest = max(memory.token_RKL.shape[2] for memory in memories)
+        tokens = [pad(m.token_RKL, (0, longest - m.token_RKL.shape[2]), value=-1) for m in memories]
+        keys = [memory.key_RKD for memory in memories]
+        return replace(memories[-1], key_RKD=torch.cat(keys, 1), token_RKL=torch.cat(tokens, 1))
 
     def updates(self, least: int | None = None) -> dict[str, list[Update]]:
         """Each site's updates, edit by edit, of numbers from `least` on."""
