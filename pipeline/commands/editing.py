@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -188,15 +189,22 @@ def _report(arguments: argparse.Namespace, edits: Sequence[Edit]) -> None:
 
 
 def health_line(health: Health) -> str:
-    """The probe set in a sentence."""
+    """The probe set in a sentence. A number that is none is said in words."""
+    grown = f"norms grew by up to {_number(health.growth, '.1%')}"
+    if math.isnan(health.perplexity_before):
+        return f"Probes: none that this model can be asked, {grown}."
     line = (
-        f"Probes: drawdown {health.drawdown:.2f}, agreement {health.agreement:.2f}, perplexity "
-        f"{health.perplexity_before:.2f} to {health.perplexity:.2f}, norms grew by up to "
-        f"{health.growth:.1%}"
+        f"Probes: drawdown {_number(health.drawdown)}, agreement {_number(health.agreement)}, "
+        f"perplexity {_number(health.perplexity_before)} to {_number(health.perplexity)}, {grown}"
     )
-    if health.entropy_before == health.entropy_before:
-        line += f", entropy of free text {health.entropy_before:.2f} to {health.entropy:.2f}"
+    if not math.isnan(health.entropy_before):
+        line += f", entropy of free text {_number(health.entropy_before)}"
+        line += f" to {_number(health.entropy)}"
     return line + "."
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return "no number" if math.isnan(value) else format(value, form)
 
 
 def _verdict(kind: str, right: bool | None) -> str:
