@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from pipeline.commands.common import (
 from pipeline.commands.editing import health_line
 
 if TYPE_CHECKING:
+    from pipeline.editable import Edit, Editable
     from pipeline.editable.journal import Journal, Record
 
 
@@ -127,34 +129,57 @@ def _row(record: Record, active: list[int]) -> list[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from pipeline.editable.failures import JournalError
-
-    model = open_editable(arguments)  # reads every patch in force against its hash
-    rows: list[list[str]] = []
-    lost: list[int] = []
-    found: list[dict[str, Any]] = []
-    for edit in model.edits:
-        was = {answer.prompt: answer.right for answer in edit.answers if answer.kind == "edit"}
-        said = model.ask([item.prompt for item in edit.corrections])
-        for item, answer in zip(edit.corrections, said, strict=True):
-            holds = answer.strip().startswith(item.target.strip())
-            if was[item.prompt] and not holds:
-                lost.append(edit.number)
-            found.append({"edit": edit.number, "prompt": item.prompt, "target": item.target,
-                          "answer": answer, "holds": holds})  # fmt: skip
-            rows.append([str(edit.number), item.prompt, item.target, answer,
-                         "holds" if holds else "does not hold"])  # fmt: skip
+    faults = _journal(arguments).faults()
+    if not arguments.json:  # before the model is opened, which stops at the first
+        for fault in faults:
+            show(f"The journal is not whole: {fault}.")
+    model = open_editable(arguments)
+    found = [row for edit in model.edits for row in _asked_again(model, edit)]
     health = model.health()
     if arguments.json:
-        show_json({"edits": found, "health": asdict(health)})
+        show_json({"edits": found, "health": asdict(health), "faults": faults})
     else:
+        rows = [
+            [str(row["edit"]), row["prompt"], row["target"], row["answer"],
+             "holds" if row["holds"] else "does not hold"]
+            for row in found
+        ]  # fmt: skip
         show(table(("edit", "prompt", "target", "answer", ""), rows) if rows else "No edits.")
         show(health_line(health))
+    _complain(faults, [row["edit"] for row in found if row["held"] and not row["holds"]])
+
+
+def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:
+    """What an edit was to achieve, whether it held when it was made, and whether it holds now."""
+    from pipeline.editable.asking import TOKENS
+
+    held = {answer.prompt for answer in edit.answers if answer.kind == "edit" and answer.right}
+    targets = model.face.tokenise([item.pair for item in edit.corrections])
+    tokens = max(TOKENS, *(len(item.labels) for item in targets))  # no target cut short
+    said = model.ask([item.prompt for item in edit.corrections], tokens)
+    return [
+        {"edit": edit.number, "prompt": item.prompt, "target": item.target, "answer": answer,
+         "holds": answer.strip().startswith(item.target.strip()), "held": item.prompt in held}
+        for item, answer in zip(edit.corrections, said, strict=True)
+    ]  # fmt: skip
+
+
+def _complain(faults: Sequence[str], lost: Sequence[int]) -> None:
+    """Raises JournalError where the journal is not whole, or an edit that held does no more."""
+    from pipeline.editable.failures import JournalError
+
+    if faults:
+        also = f"; and edits {_list(lost)} no longer hold" if lost else ""
+        raise JournalError(
+            expected="a whole journal",
+            found="; ".join(faults) + also,
+            remedy="Restore its files from a backup.",
+        )
     if lost:
         raise JournalError(
             expected="every edit that was right to hold still",
-            found=f"edits {_list(lost)}, which later ones overrode",
-            remedy="Undo the later ones, or make these again.",
+            found=f"edits {_list(lost)}, which other edits or undos overrode",
+            remedy="Undo those other edits, or make these again.",
         )
 
 
