@@ -114,10 +114,11 @@ def test_check_asks_for_as_many_tokens_as_a_target_has(
     model: str, journal: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     face = make_face("gpt2")
-    prompt, target = corrections_for(face)[0][0], " was built by a guild of masons in the twelfth"
+    prompt, target = corrections_for(face)[0][0], 15 * " by"
     assert len(face.tokenise([(prompt, target)])[0].labels) > 14
-    words = ["--prompt", prompt, "--target", target, "--set", "rate=1e-2", "--set", "steps=200"]
-    assert run_json(capsys, "edit", model, *words, "--guard", "off", *journal)["edits"][0]["right"]
+    (edit,) = run_json(capsys, "edit", model, "--prompt", prompt, "--target", target, *SET,
+                       "--guard", "off", *journal)["edits"]  # fmt: skip
+    assert edit["right"]
     (found,) = run_json(capsys, "check", model, *journal)["edits"]
     assert found["holds"]
     assert found["held"]
