@@ -14,6 +14,8 @@ from pipeline.commands.common import (
     journal_of,
     of_a_model,
     open_editable,
+    refuse_idle,
+    refuse_no_model,
     show,
     show_json,
     table,
@@ -21,6 +23,7 @@ from pipeline.commands.common import (
     with_guard,
 )
 from pipeline.commands.editing import health_line
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
     from pipeline.editable import Edit, Editable
@@ -80,8 +83,7 @@ def _add_export(commands: Commands, parents: list[argparse.ArgumentParser]) -> N
         "--as", dest="form", default="merged", choices=("merged", "adapter", "patch")
     )
     export.add_argument(
-        "--to", default="float32", choices=("float32", "bfloat16", "float16"),
-        help="of merged weights (float32)",
+        "--to", choices=("float32", "bfloat16", "float16"), help="of merged weights (float32)",
     )  # fmt: skip
 
 
@@ -89,18 +91,24 @@ def _journal(arguments: argparse.Namespace) -> Journal:
     """The journal alone: no model is loaded for it, and none of its files read."""
     from pipeline.editable.journal import Journal
 
+    refuse_no_model(arguments)
     return Journal(journal_of(arguments))
 
 
 def _undo(arguments: argparse.Namespace) -> None:
+    if arguments.all == bool(arguments.numbers):
+        raise SettingsError(
+            expected="the numbers of edits, or --all",
+            found="both" if arguments.all else "neither",
+            remedy="`errata log` lists the edits.",
+        )
     journal = _journal(arguments)
-    numbers = journal.active() if arguments.all else arguments.numbers
-    if numbers:
-        journal.undo(numbers)
+    record = journal.undo(None if arguments.all else arguments.numbers)
+    undone = record["of"] if record else []
     if arguments.json:
-        show_json({"undone": sorted(set(numbers)), "in_force": journal.active()})
+        show_json({"undone": undone, "in_force": journal.active()})
         return
-    show(f"Undone: {_list(numbers)}. In force: {_list(journal.active())}.")
+    show(f"Undone: {_list(undone)}. In force: {_list(journal.active())}.")
 
 
 def _log(arguments: argparse.Namespace) -> None:
@@ -184,8 +192,10 @@ def _complain(faults: Sequence[str], lost: Sequence[int]) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    model = open_editable(arguments)
-    found = model.export(arguments.out, arguments.form, arguments.to)
+    if arguments.form != "merged":
+        refuse_idle({"--to": arguments.to}, f"--as {arguments.form}")
+    dtype = arguments.to or "float32"
+    found = open_editable(arguments).export(arguments.out, arguments.form, dtype)
     if arguments.json:
         show_json(asdict(found))
         return
@@ -194,9 +204,9 @@ def _export(arguments: argparse.Namespace) -> None:
         f"Read back: {found.held} of {found.asked} edits hold; logits differ by at most "
         f"{found.worst_logit:.1e}."
     )
-    if found.unchanged and arguments.to != "float32":
+    if found.unchanged and dtype != "float32":
         share = max(found.unchanged.values())
-        show(f"Rounding to {arguments.to} left up to {share:.1%} of a matrix's updates undone.")
+        show(f"Rounding to {dtype} left up to {share:.1%} of a matrix's updates undone.")
     if found.ranks:
         ranks = sorted(found.ranks.values())
         show(f"Ranks {ranks[0]} to {ranks[-1]} over {len(ranks)} matrices.")

@@ -24,16 +24,19 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from pipeline.editable.failures import JournalError
-from pipeline.editable.recorded import FORMAT, Record, check_header, check_record, lost_header
+from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header
 from pipeline.errors import DataError, StorageError
 from pipeline.storage import hash_file, read_json, write_json
 
 PATCH = "patch.safetensors"
 _RECORD, _HEADER, _EDITORS = "record.json", "journal.json", "editors"
+
+Record = dict[str, Any]
 
 
 def beside(source: str | Path) -> Path:

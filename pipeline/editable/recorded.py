@@ -14,8 +14,6 @@ from pipeline.errors import DataError
 
 FORMAT = "errata-journal-1"
 
-Record = dict[str, Any]
-
 _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "edit": {
         "time": (str,),
@@ -36,7 +34,7 @@ _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 _ENTRIES = {"corrections": ("prompt", "target"), "answers": ("kind", "prompt", "before", "after")}
 
 
-def check_record(record: Any, number: int, path: Path) -> Record:
+def check_record(record: Any, number: int, path: Path) -> dict[str, Any]:
     """The record, if it is one. Raises DataError with what it lacks."""
     if wrong := _fault(record, number):
         raise DataError(
