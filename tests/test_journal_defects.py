@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from models_on_disk import FT, corrections_for
+from safetensors.torch import save_file
 from test_journal import EDIT, edited
 
 from pipeline.cli import main
 from pipeline.editable import Editable, Journal, JournalError, beside
+from pipeline.editable.stored import load_edit
 from pipeline.errors import DataError
 
 GONE = "gone"
@@ -90,6 +93,16 @@ def test_a_folder_without_its_record_is_named_and_can_be_removed(folder: Path) -
     (folder / "notes").mkdir()
     (folder / "12").mkdir()  # not the journal's: its names have six digits
     assert Journal(folder).append(EDIT, Path.touch)["number"] == 4
+
+
+@pytest.mark.parametrize("header", [{}, {"start": "1", "epsilon": "near"}])
+def test_a_memory_whose_header_makes_no_sense_is_named(
+    header: dict[str, str], tmp_path: Path
+) -> None:
+    tensors = {name: torch.zeros(1, 1, 1) for name in ("key", "token")}
+    save_file(tensors, tmp_path / "patch.safetensors", {"format": "errata-memory-1"} | header)
+    with pytest.raises(DataError, match=r"an edit at .*patch\.safetensors"):
+        load_edit(tmp_path / "patch.safetensors")
 
 
 @pytest.mark.parametrize("name", ["base_hash", "source"])
