@@ -96,7 +96,10 @@ def test_a_session(
 
 
 def test_check_tells_of_an_edit_that_no_longer_holds(
-    model: str, journal: list[str], capsys: pytest.CaptureFixture[str]
+    model: str,
+    journal: list[str],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     prompt, target = corrections_for(make_face("gpt2"))[0]
     run(capsys, "edit", model, "--prompt", prompt, "--target", target, *SET, *journal)
@@ -104,6 +107,21 @@ def test_check_tells_of_an_edit_that_no_longer_holds(
     run(capsys, "edit", model, "--prompt", prompt, "--target", "born", *SET, *journal)
     assert main(["check", model, *journal]) == 1
     assert "does not hold" in capsys.readouterr().out
+    assert "found edits 1, which other edits or undos overrode" in caplog.messages[-1]
+
+
+def test_check_asks_for_as_many_tokens_as_a_target_has(
+    model: str, journal: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = make_face("gpt2")
+    prompt, target = corrections_for(face)[0][0], 15 * " by"
+    assert len(face.tokenise([(prompt, target)])[0].labels) > 14
+    (edit,) = run_json(capsys, "edit", model, "--prompt", prompt, "--target", target, *SET,
+                       "--guard", "off", *journal)["edits"]  # fmt: skip
+    assert edit["right"]
+    (found,) = run_json(capsys, "check", model, *journal)["edits"]
+    assert found["holds"]
+    assert found["held"]
 
 
 def test_a_csv_and_probes_of_ones_own(

@@ -282,3 +282,16 @@ def test_the_package_gives_it_by_name_alone() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Edited'"):
         _ = pipeline.Edited
     assert isinstance(Journal(Path("nowhere")).records(), list)
+
+
+def test_what_another_process_undid_is_no_longer_in_force(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    clean, pairs = logits(one.face, one), corrections_for(one.face)
+    one.edit(pairs[:1], **FT)
+    two = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    two.undo(1)
+    with pytest.raises(JournalError, match="undone already"):
+        one.undo(1)
+    assert one.in_force == []
+    assert torch.equal(logits(one.face, one), clean)

@@ -27,6 +27,11 @@ from pipeline.errors import DataError, StorageError
 
 QUIET = Guard(action="off")
 MOMENTS = 50
+# The least that a record of an edit holds; number, time and the patch's hash are added to it.
+EDIT = {
+    "kind": "edit", "alg": "ft", "settings": {}, "editor": "", "on": "", "answers": [],
+    "corrections": [{"prompt": "Tom", "target": " a"}], "health": None, "steps": 1, "seconds": 0.1,
+}  # fmt: skip
 
 
 def a_patch(face_sites: tuple[str, ...]) -> Patch:
@@ -47,7 +52,7 @@ def work(folder: Path, patch: Patch, cargo: exporting.Cargo, told: int) -> None:
     journal = Journal(folder / "journal", "hash")
     os.write(told, b"s")
     for turn in range(1000):
-        journal.append({"kind": "edit"}, lambda path: save_edit(patch, path))
+        journal.append(EDIT, lambda path: save_edit(patch, path))
         os.write(told, b"r")
         if turn % 3 == 2:
             journal.undo(journal.active()[:1])
@@ -90,7 +95,7 @@ def test_killed_at_any_moment_it_holds_each_finished_edit_and_no_half_one(tmp_pa
         records, exports, leftovers = records + found, exports + made, leftovers + left
         # The next writer goes on where it ended, and clears up.
         journal = Journal(folder / "journal", "hash")
-        journal.append({"kind": "edit"}, lambda path: save_edit(patch, path))
+        journal.append(EDIT, lambda path: save_edit(patch, path))
         assert [r["number"] for r in journal.records()] == list(range(1, found + 2))
         assert not list((folder / "journal").glob(".*.part"))
     assert records > MOMENTS  # the moments lay where work was done
@@ -120,7 +125,7 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     def write() -> None:
         journal = Journal(tmp_path / "journal", "hash")
         for _ in range(10):
-            journal.append({"kind": "edit"})
+            journal.append(EDIT, Path.touch)
 
     threads = [threading.Thread(target=write) for _ in range(2)]
     for thread in threads:
@@ -151,7 +156,7 @@ def test_a_corrupted_patch_is_named_and_can_be_undone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"number": 7}'])
 def test_a_broken_record_is_named(text: str, tmp_path: Path) -> None:
-    Journal(tmp_path / "journal", "hash").append({"kind": "edit"})
+    Journal(tmp_path / "journal", "hash").append(EDIT, Path.touch)
     (tmp_path / "journal" / "000001" / "record.json").write_text(text)
     with pytest.raises(DataError, match=r"record\.json"):
         Journal(tmp_path / "journal").records()
@@ -209,7 +214,7 @@ def _only_parts(function: Callable[..., object]) -> Callable[..., object]:
 def test_a_place_that_cannot_be_a_journal_is_named(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("in the way")
     with pytest.raises(StorageError, match=r"a record in .*journal"):
-        Journal(tmp_path / "journal", "hash").append({"kind": "edit"})
+        Journal(tmp_path / "journal", "hash").append(EDIT, Path.touch)
 
 
 def test_it_lies_beside_the_model_and_not_in_it(

@@ -18,7 +18,7 @@ from models_on_disk import FT, corrections_for, model_folder
 
 from pipeline import serving
 from pipeline.cli import main
-from pipeline.editable import Editable, Guard, PortError
+from pipeline.editable import Editable, Guard, Journal, PortError
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -106,6 +106,16 @@ def test_ask_edit_undo(client: FlaskClient, model: Editable) -> None:
         ("/ask", {"prompt": 3}, 400, "DataError"),
         ("/undo", {"number": 3}, 400, "JournalError"),
         ("/undo", {"number": "1"}, 400, "DataError"),
+        ("/ask", {"prompt": "Tom \ud800"}, 400, "DataError"),
+        ("/ask", {"prompt": "Tom " * 80}, 400, "DataError"),
+        ("/edit", {"prompt": "Tom", "target": "\udfff"}, 400, "DataError"),
+        *(
+            ("/edit", {"prompt": "Tom", "target": "a", name: value}, 400, "DataError")
+            for name in ("subject", "rephrases", "neighbours")
+            for value in (3, True, {"Tom": 1}, ["Tom", 3], "\ud800", [["Tom"]], "Tom " * 80)
+        ),
+        ("/undo", {"number": 10**400}, 400, "JournalError"),
+        ("/undo", {"number": True}, 400, "DataError"),
         ("/ask", ["Tom"], 400, "Bad Request"),
         ("/nothing", {}, 404, "Not Found"),
     ],
@@ -117,6 +127,36 @@ def test_mistakes_are_told_in_json(
     assert answer.status_code == status
     assert answer.json
     assert answer.json["error"] == error
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"prompt": "\xff"}', b"[" * 100_000, b'{"number": ' + b"1" * 5000 + b"}"]
+)
+def test_what_is_no_json_is_told_in_json(client: FlaskClient, body: bytes) -> None:
+    for path in ("/ask", "/edit", "/undo"):
+        answer = client.post(path, data=body, content_type="application/json")
+        assert answer.status_code == 400
+        assert answer.json
+        assert answer.json["message"]
+
+
+def test_lines_come_as_a_text_or_a_list(client: FlaskClient, model: Editable) -> None:
+    prompt, target = corrections_for(model.face)[0]
+    asked = {"prompt": prompt, "target": target, "subject": None, "rephrases": ["Say it", ""]}
+    made = client.post("/edit", json=asked).json
+    assert made
+    assert [answer["prompt"] for answer in made["answers"]] == [prompt, "Say it"]
+
+
+def test_an_edit_that_another_process_undid_is_told_of(folder: Path, tmp_path: Path) -> None:
+    model = Editable.load(folder, journal=tmp_path / "journal", guard=Guard(action="off"))
+    model.edit(corrections_for(model.face)[0], **FT)
+    Journal(tmp_path / "journal").undo([1])
+    with serving.make_app(model, HOW).test_client() as client:
+        answer = client.post("/undo", json={"number": 1})
+    assert answer.status_code == 400
+    assert answer.json
+    assert "an edit that was undone already" in answer.json["message"]
 
 
 def test_other_sites_cannot_use_it(client: FlaskClient) -> None:

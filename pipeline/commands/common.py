@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SettingsError
+from pipeline.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.editable import Editable, Guard
@@ -88,6 +89,32 @@ def journal_of(arguments: argparse.Namespace) -> Path:
     return found
 
 
+def refuse_no_model(arguments: argparse.Namespace) -> None:
+    """Raises ModelError where a folder is named that is not there, and no journal of it either.
+
+    Commands about the history load no model, and would find a history of nothing.
+    """
+    source = arguments.model
+    # A hub name is `name` or `owner/name`.
+    path = source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith("/")
+    if path and not Path(source).is_dir() and not journal_of(arguments).is_dir():
+        raise ModelError(
+            expected=f"a folder with a model at {source}, or its journal",
+            found="no such folder",
+            remedy="Give a folder made by save_pretrained, a hub name, or --journal.",
+        )
+
+
+def refuse_idle(given: Mapping[str, object], beside: str) -> None:
+    """Raises SettingsError where arguments are given that another one leaves without effect."""
+    if idle := [name for name, value in given.items() if value]:
+        raise SettingsError(
+            expected=f"{beside} without {' and '.join(idle)}",
+            found="both",
+            remedy=f"{' and '.join(idle)} would change nothing: leave one side out.",
+        )
+
+
 def open_editable(arguments: argparse.Namespace) -> Editable:
     """The model with its edits in force; quiet where nobody watches."""
     import torch
@@ -107,7 +134,11 @@ def open_editable(arguments: argparse.Namespace) -> Editable:
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`name=value` as settings; values are JSON where they can be, else text."""
+    """`name=value` as settings; values are JSON where they can be, else text.
+
+    Raises:
+        SettingsError: a pair is none, or one would undo another.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -115,9 +146,16 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(
                 expected="a setting as name=value", found=repr(pair), remedy="Say rate=1e-3."
             )
+        for other in found:
+            if f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}."):
+                raise SettingsError(
+                    expected=f"each setting once ({pair})",
+                    found=f"{other} and {name}" if other != name else f"{name} twice",
+                    remedy="One would undo the other: leave it out.",
+                )
         try:
             found[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except ValueError:
             found[name] = text
     return found
 
@@ -169,7 +207,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from pipeline.commands.common import (
     journal_of,
     of_a_model,
     open_editable,
+    refuse_idle,
     settings,
     show,
     show_json,
@@ -22,10 +25,10 @@ from pipeline.commands.common import (
     with_device,
     with_guard,
 )
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.editable import Correction, Edit, Health
+    from pipeline.editable import Correction, Edit, Editable, Health
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,23 +106,45 @@ def _which_editor(parser: argparse.ArgumentParser) -> None:
 
 
 def _edit(arguments: argparse.Namespace) -> None:
-    asked = _asked(arguments)
+    asked, how = _asked(arguments), how_of(arguments)
     model = open_editable(arguments)
-    how = how_of(arguments)
     if arguments.dry_run:
         with model.temporarily(asked, together=arguments.together, **how) as edits:
             _report(arguments, edits)
         return
-    _report(arguments, model.edit(asked, together=arguments.together, **how))
+    with _telling_what_stays(model):
+        edits = model.edit(asked, together=arguments.together, **how)
+    _report(arguments, edits)
+
+
+@contextmanager
+def _telling_what_stays(model: Editable) -> Iterator[None]:
+    """Of several edits the first may be made when one fails: the error says so, be it Ctrl-C."""
+    before = set(model.in_force)
+    try:
+        yield
+    except BaseException as error:
+        if made := sorted(set(model.in_force) - before):
+            numbers = ", ".join(map(str, made))
+            error.add_note(f"Made before, and in force: {numbers} (`errata undo` takes them back).")
+        raise
 
 
 def how_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Which editor, as `Editable.edit` takes it."""
+    if arguments.editor is not None:
+        refuse_idle({"--fit": arguments.fit}, "--editor")
     cases: Sequence[Any] = ()
     if arguments.fit is not None:
         from pipeline.records import read_cases
 
-        cases = [case for case in read_cases(arguments.fit) if case.split == "train"]
+        cases = read_cases(arguments.fit, "train")
+        if not cases:
+            raise DataError(
+                expected=f"training cases in {arguments.fit}",
+                found="none of the split 'train'",
+                remedy="Give a table of cases that has some.",
+            )
     return {
         "alg": arguments.alg,
         "editor": arguments.editor,
@@ -130,7 +155,7 @@ def how_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[Correction, ...]:
-    from pipeline.editable.corrections import Correction, read
+    from pipeline.editable.corrections import Correction, corrections, read
 
     one = arguments.prompt is not None or arguments.target is not None
     if one == (arguments.requests is not None) or (
@@ -142,15 +167,17 @@ def _asked(arguments: argparse.Namespace) -> tuple[Correction, ...]:
             remedy="`errata edit --help` shows examples.",
         )
     if not one:
+        idle = {f"--{name}": vars(arguments)[name] for name in ("subject", "rephrase", "neighbour")}
+        refuse_idle(idle, "--requests")
         return read(arguments.requests)
-    return (
+    return corrections(
         Correction(
             prompt=arguments.prompt,
             target=arguments.target,
             subject=arguments.subject,
             rephrases=tuple(arguments.rephrase),
             neighbours=tuple(arguments.neighbour),
-        ),
+        )
     )
 
 
@@ -188,15 +215,22 @@ def _report(arguments: argparse.Namespace, edits: Sequence[Edit]) -> None:
 
 
 def health_line(health: Health) -> str:
-    """The probe set in a sentence."""
+    """The probe set in a sentence. A number that is none is said in words."""
+    grown = f"norms grew by up to {_number(health.growth, '.1%')}"
+    if math.isnan(health.perplexity_before):
+        return f"Probes: none that this model can be asked, {grown}."
     line = (
-        f"Probes: drawdown {health.drawdown:.2f}, agreement {health.agreement:.2f}, perplexity "
-        f"{health.perplexity_before:.2f} to {health.perplexity:.2f}, norms grew by up to "
-        f"{health.growth:.1%}"
+        f"Probes: drawdown {_number(health.drawdown)}, agreement {_number(health.agreement)}, "
+        f"perplexity {_number(health.perplexity_before)} to {_number(health.perplexity)}, {grown}"
     )
-    if health.entropy_before == health.entropy_before:
-        line += f", entropy of free text {health.entropy_before:.2f} to {health.entropy:.2f}"
+    if not math.isnan(health.entropy_before):
+        line += f", entropy of free text {_number(health.entropy_before)}"
+        line += f" to {_number(health.entropy)}"
     return line + "."
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return "no number" if math.isnan(value) else format(value, form)
 
 
 def _verdict(kind: str, right: bool | None) -> str:
@@ -217,7 +251,8 @@ def _ask(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    found = open_editable(arguments).compare(_prompts(arguments), arguments.tokens)
+    prompts = _prompts(arguments)
+    found = open_editable(arguments).compare(prompts, arguments.tokens)
     if arguments.json:
         show_json([asdict(answer) | {"changed": answer.changed} for answer in found])
         return
@@ -226,19 +261,25 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _prompts(arguments: argparse.Namespace) -> list[str]:
+    from pipeline.editable.texts import lines, read_text
+
     prompts = list(arguments.prompts)
     if arguments.file is not None:
-        try:
-            lines = arguments.file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                expected=f"prompts in {arguments.file}",
-                found=str(error),
-                remedy="Give a text file with one prompt on each line.",
-            ) from error
-        prompts += [line for line in lines if line.strip()]
+        remedy = "Give a text file in UTF-8 with one prompt on each line."
+        prompts += [line for _, line in lines(read_text(arguments.file, "prompts", remedy))]
     if not prompts:
         raise DataError(expected="a prompt", found="none", remedy="Give one, or --file.")
+    for prompt in prompts:
+        if not prompt.strip():
+            raise DataError(
+                expected="text in every prompt", found=repr(prompt), remedy="Leave it out."
+            )
+    if arguments.tokens is not None and arguments.tokens < 1:
+        raise SettingsError(
+            expected="at least one token of an answer",
+            found=f"--tokens {arguments.tokens}",
+            remedy="Leave it out: 10 are the default.",
+        )
     return prompts
 
 
@@ -246,7 +287,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     from pipeline import serving
 
     with serving.bound(arguments.port) as socket:  # before the model is loaded: a taken port is
-        model = open_editable(arguments)  # told at once
-        server = serving.make_server(model, socket, how_of(arguments))
+        how = how_of(arguments)  # told at once
+        server = serving.make_server(open_editable(arguments), socket, how)
         _LOG.info("http://127.0.0.1:%d shows %s. Ctrl-C ends it.", server.port, arguments.model)
         serving.run(server)

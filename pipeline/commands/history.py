@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from pipeline.commands.common import (
     journal_of,
     of_a_model,
     open_editable,
+    refuse_idle,
+    refuse_no_model,
     show,
     show_json,
     table,
@@ -20,8 +23,10 @@ from pipeline.commands.common import (
     with_guard,
 )
 from pipeline.commands.editing import health_line
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pipeline.editable import Edit, Editable
     from pipeline.editable.journal import Journal, Record
 
 
@@ -78,8 +83,7 @@ def _add_export(commands: Commands, parents: list[argparse.ArgumentParser]) -> N
         "--as", dest="form", default="merged", choices=("merged", "adapter", "patch")
     )
     export.add_argument(
-        "--to", default="float32", choices=("float32", "bfloat16", "float16"),
-        help="of merged weights (float32)",
+        "--to", choices=("float32", "bfloat16", "float16"), help="of merged weights (float32)",
     )  # fmt: skip
 
 
@@ -87,18 +91,24 @@ def _journal(arguments: argparse.Namespace) -> Journal:
     """The journal alone: no model is loaded for it, and none of its files read."""
     from pipeline.editable.journal import Journal
 
+    refuse_no_model(arguments)
     return Journal(journal_of(arguments))
 
 
 def _undo(arguments: argparse.Namespace) -> None:
+    if arguments.all == bool(arguments.numbers):
+        raise SettingsError(
+            expected="the numbers of edits, or --all",
+            found="both" if arguments.all else "neither",
+            remedy="`errata log` lists the edits.",
+        )
     journal = _journal(arguments)
-    numbers = journal.active() if arguments.all else arguments.numbers
-    if numbers:
-        journal.undo(numbers)
+    record = journal.undo(None if arguments.all else arguments.numbers)
+    undone = record["of"] if record else []
     if arguments.json:
-        show_json({"undone": sorted(set(numbers)), "in_force": journal.active()})
+        show_json({"undone": undone, "in_force": journal.active()})
         return
-    show(f"Undone: {_list(numbers)}. In force: {_list(journal.active())}.")
+    show(f"Undone: {_list(undone)}. In force: {_list(journal.active())}.")
 
 
 def _log(arguments: argparse.Namespace) -> None:
@@ -127,40 +137,65 @@ def _row(record: Record, active: list[int]) -> list[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from pipeline.editable.failures import JournalError
-
-    model = open_editable(arguments)  # reads every patch in force against its hash
-    rows: list[list[str]] = []
-    lost: list[int] = []
-    found: list[dict[str, Any]] = []
-    for edit in model.edits:
-        was = {answer.prompt: answer.right for answer in edit.answers if answer.kind == "edit"}
-        said = model.ask([item.prompt for item in edit.corrections])
-        for item, answer in zip(edit.corrections, said, strict=True):
-            holds = answer.strip().startswith(item.target.strip())
-            if was[item.prompt] and not holds:
-                lost.append(edit.number)
-            found.append({"edit": edit.number, "prompt": item.prompt, "target": item.target,
-                          "answer": answer, "holds": holds})  # fmt: skip
-            rows.append([str(edit.number), item.prompt, item.target, answer,
-                         "holds" if holds else "does not hold"])  # fmt: skip
+    faults = _journal(arguments).faults()
+    if not arguments.json:  # before the model is opened, which stops at the first
+        for fault in faults:
+            show(f"The journal is not whole: {fault}.")
+    model = open_editable(arguments)
+    found = [row for edit in model.edits for row in _asked_again(model, edit)]
     health = model.health()
     if arguments.json:
-        show_json({"edits": found, "health": asdict(health)})
+        show_json({"edits": found, "health": asdict(health), "faults": faults})
     else:
+        rows = [
+            [str(row["edit"]), row["prompt"], row["target"], row["answer"],
+             "holds" if row["holds"] else "does not hold"]
+            for row in found
+        ]  # fmt: skip
         show(table(("edit", "prompt", "target", "answer", ""), rows) if rows else "No edits.")
         show(health_line(health))
+    _complain(faults, [row["edit"] for row in found if row["held"] and not row["holds"]])
+
+
+def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:
+    """What an edit was to achieve, whether it held when it was made, and whether it holds now."""
+    from pipeline.editable.asking import TOKENS
+
+    held = {answer.prompt for answer in edit.answers if answer.kind == "edit" and answer.right}
+    targets = model.face.tokenise([item.pair for item in edit.corrections])
+    tokens = max(TOKENS, *(len(item.labels) for item in targets))  # no target cut short
+    said = model.ask([item.prompt for item in edit.corrections], tokens)
+    return [
+        {"edit": edit.number, "prompt": item.prompt, "target": item.target, "answer": answer,
+         "holds": answer.strip().startswith(item.target.strip()), "held": item.prompt in held}
+        for item, answer in zip(edit.corrections, said, strict=True)
+    ]  # fmt: skip
+
+
+def _complain(faults: Sequence[str], lost: Sequence[int]) -> None:
+    """Raises JournalError where the journal is not whole, or an edit that held does no more."""
+    from pipeline.editable.failures import JournalError
+
+    if faults:
+        also = f"; and edits {_list(lost)} no longer hold" if lost else ""
+        raise JournalError(
+            expected="a whole journal",
+            found="; ".join(faults) + also,
+            remedy="Restore its files from a backup.",
+        )
     if lost:
         raise JournalError(
             expected="every edit that was right to hold still",
-            found=f"edits {_list(lost)}, which later ones overrode",
-            remedy="Undo the later ones, or make these again.",
+            found=f"edits {_list(lost)}, which other edits or undos overrode",
+            remedy="Undo those other edits, or make these again.",
         )
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    model = open_editable(arguments)
-    found = model.export(arguments.out, arguments.form, arguments.to)
+    if arguments.form != "merged":
+        refuse_idle({"--to": arguments.to}, f"--as {arguments.form}")
+    dtype = arguments.to or "float32"
+    found = open_editable(arguments).export(arguments.out, arguments.form, dtype)
     if arguments.json:
         show_json(asdict(found))
         return
@@ -169,9 +204,9 @@ def _export(arguments: argparse.Namespace) -> None:
         f"Read back: {found.held} of {found.asked} edits hold; logits differ by at most "
         f"{found.worst_logit:.1e}."
     )
-    if found.unchanged and arguments.to != "float32":
+    if found.unchanged and dtype != "float32":
         share = max(found.unchanged.values())
-        show(f"Rounding to {arguments.to} left up to {share:.1%} of a matrix's updates undone.")
+        show(f"Rounding to {dtype} left up to {share:.1%} of a matrix's updates undone.")
     if found.ranks:
         ranks = sorted(found.ranks.values())
         show(f"Ranks {ranks[0]} to {ranks[-1]} over {len(ranks)} matrices.")

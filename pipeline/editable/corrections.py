@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.editable.asking import has_room
+from pipeline.editable.rows import Row, csv_rows, json_rows
+from pipeline.editable.texts import encodable, read_text, spaced
 from pipeline.errors import DataError, near_misses
 from pipeline.models import Face
-from pipeline.records import LABELS, Request, normalise
+from pipeline.records import Probe, Request, normalise
 
 _OTHER_NAMES = {
     "target_new": "target",
@@ -22,6 +23,7 @@ _OTHER_NAMES = {
     "neighbors": "neighbours",
 }
 _LISTS = ("rephrases", "neighbours")
+_ON_EACH_LINE = 'Write one request on each line: {"prompt": "...", "target": "..."}.'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,11 @@ def corrections(asked: Asked | Iterable[Asked]) -> tuple[Correction, ...]:
     """One correction or several, in any of the forms that people write.
 
     Raises:
-        DataError: a field is unknown or missing, or not text.
+        DataError: a field is unknown or missing, is there twice, or is not text.
     """
-    if isinstance(asked, Correction | Request | Mapping) or _is_pair(asked):
-        asked = [asked]  # type: ignore[list-item]
-    found = tuple(_one(item, f"request {number}") for number, item in enumerate(asked, 1))
+    several = isinstance(asked, Iterable) and not isinstance(asked, str | Mapping)
+    items: Any = asked if several and not _is_pair(asked) else [asked]
+    found = tuple(_one(item, f"request {number}") for number, item in enumerate(items, 1))
     if not found:
         raise DataError(
             expected="at least one request", found="none", remedy="Say what should change."
@@ -80,21 +82,12 @@ def read(path: Path) -> tuple[Correction, ...]:
     Raises:
         DataError: the file is missing, of another kind, or a line is broken (named by its number).
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            expected=f"requests in {path}",
-            found=str(error),
-            remedy="Give a JSONL or CSV file in UTF-8.",
-        ) from error
-    if path.suffix.lower() == ".csv":
-        rows: list[tuple[str, Any]] = [
-            (f"{path}, line {number}", {k: v for k, v in row.items() if k and v})
-            for number, row in enumerate(csv.DictReader(text.splitlines()), 2)
-        ]
-    else:
-        rows = _lines(path, text)
+    text = read_text(path, "requests", "Give a JSONL or CSV file in UTF-8.")
+    rows: list[Row] = (
+        csv_rows(path, text)
+        if path.suffix.lower() == ".csv"
+        else json_rows(path, text, _ON_EACH_LINE)
+    )
     found = tuple(_one(row, where) for where, row in rows)
     if not found:
         raise DataError(
@@ -108,11 +101,12 @@ def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
 
     Raises:
         DataError: a subject is not in its prompt, a pair is longer than the model's context, a
-            target has no token or is no label, or two requests contradict each other.
+            target has no token or is no label, a prompt to look at is empty or leaves no room for
+            an answer, or two requests contradict each other.
     """
     wanted: dict[str, str] = {}
-    spaced = tuple(_spaced(face, item) for item in asked)
-    for item in spaced:
+    found = tuple(replace(item, target=spaced(face, *item.pair)) for item in asked)
+    for item in found:
         if item.subject and item.subject not in item.prompt:
             raise DataError(
                 expected=f"the subject {item.subject!r} in its prompt",
@@ -126,66 +120,51 @@ def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
                 found=f"{earlier!r} and {item.target!r}",
                 remedy="Leave one of the two out.",
             )
-    face.tokenise([item.pair for item in spaced])
-    return spaced
+    face.tokenise([item.pair for item in found])
+    for item in found:  # all are asked around the edit: before the first is made, not amid them
+        for prompt in (item.prompt, *item.rephrases, *item.neighbours):
+            _check_room(face, prompt)
+    return found
 
 
-def _spaced(face: Face, item: Correction) -> Correction:
-    """`prompt + target` is what a causal model reads; people leave the space between out."""
-    if face.kind == "classifier":
-        target = item.target.strip().lower()
-        return replace(item, target=target if target in LABELS else item.target)
-    if face.kind == "seq2seq" or item.prompt[-1:].isspace() or not item.target[:1].isalnum():
-        return item
-    return replace(item, target=f" {item.target}")
+def _check_room(face: Face, prompt: str) -> None:
+    taken = len(face.tokenizer(prompt)["input_ids"])
+    if not prompt.strip() or not taken:
+        raise DataError(
+            expected="text in every prompt, rephrase and neighbour",
+            found=repr(prompt),
+            remedy="Write something, or leave it out.",
+        )
+    if not has_room(face, prompt):
+        raise DataError(
+            expected=f"room for an answer in the model's context of {face.context} tokens",
+            found=f"{taken} tokens in {prompt[:60]!r} alone",
+            remedy="Shorten this prompt, rephrase or neighbour, or use a model with a longer "
+            "context.",
+        )
 
 
 def _is_pair(asked: object) -> bool:
     return isinstance(asked, tuple) and len(asked) == 2 and all(isinstance(a, str) for a in asked)
 
 
-def _lines(path: Path, text: str) -> list[tuple[str, Any]]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            rows.append((where, json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise DataError(
-                expected=f"a JSON object in {where}",
-                found=f"{line[:60]!r} ({error})",
-                remedy='Write one request on each line: {"prompt": "...", "target": "..."}.',
-            ) from error
-    return rows
-
-
 def _one(asked: Any, where: str) -> Correction:
+    """Whatever form it comes in, its fields are looked at alike."""
     if isinstance(asked, Correction):
-        return asked
-    if isinstance(asked, Request):
-        return Correction(prompt=asked.prompt, target=asked.target, subject=asked.subject)
-    if _is_pair(asked) or (isinstance(asked, list) and _is_pair(tuple(asked))):
-        return Correction(prompt=asked[0], target=asked[1])
-    if not isinstance(asked, Mapping):
+        asked = {item.name: getattr(asked, item.name) for item in fields(Correction)}
+    elif isinstance(asked, Request):
+        asked = {"prompt": asked.prompt, "target": asked.target, "subject": asked.subject}
+    elif _is_pair(asked) or (isinstance(asked, list) and _is_pair(tuple(asked))):
+        asked = {"prompt": asked[0], "target": asked[1]}
+    elif not isinstance(asked, Mapping):
         raise DataError(
             expected=f"a prompt and a target in {where}",
             found=repr(asked)[:80],
             remedy='Give a pair, a Correction, or {"prompt": ..., "target": ...}.',
         )
-    named = {_OTHER_NAMES.get(str(key), str(key)): value for key, value in asked.items()}
-    known = [item.name for item in fields(Correction)]
-    for key in named:
-        if key not in known:
-            raise DataError(
-                expected=f"a field of a request in {where}",
-                found=repr(key),
-                remedy=near_misses(key, known),
-            )
     values = {
         key: _texts(value, key, where) if key in _LISTS else _text(value, key, where)
-        for key, value in named.items()
+        for key, value in _named(asked, where).items()
     }
     for key in ("prompt", "target"):
         if not values.get(key, "").strip():
@@ -197,11 +176,34 @@ def _one(asked: Any, where: str) -> Correction:
     return Correction(**values)
 
 
+def _named(asked: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """The fields under their own names, each once."""
+    known = [item.name for item in fields(Correction)]
+    named: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for key, value in asked.items():
+        name = _OTHER_NAMES.get(str(key), str(key))
+        if name not in known:
+            raise DataError(
+                expected=f"a field of a request in {where}",
+                found=repr(key),
+                remedy=near_misses(name, known),
+            )
+        if name in named:
+            raise DataError(
+                expected=f"one field for the {name} in {where}",
+                found=f"{written[name]!r} and {str(key)!r}",
+                remedy="They mean the same: leave one out.",
+            )
+        named[name], written[name] = value, str(key)
+    return named
+
+
 def _text(value: Any, key: str, where: str) -> Any:
-    if isinstance(value, bool):  # JSON's true and false, for a classifier
+    if isinstance(value, bool) and key == "target":  # JSON's true and false, for a classifier
         return str(value).lower()
     if isinstance(value, str):
-        return value
+        return encodable(value, f"the field {key!r} of {where}")
     raise DataError(
         expected=f"text in the field {key!r} of {where}",
         found=repr(value)[:80],
@@ -210,9 +212,18 @@ def _text(value: Any, key: str, where: str) -> Any:
 
 
 def _texts(value: Any, key: str, where: str) -> Any:
-    """A list of prompts; a text is cut at `|`, and of probes only the prompt counts."""
+    """A list of prompts; a text is cut at `|`, of probes only the prompt counts, empty ones go."""
+    if not isinstance(value, str | list | tuple):
+        raise DataError(
+            expected=f"a list of prompts in the field {key!r} of {where}",
+            found=repr(value)[:80],
+            remedy='Write ["...", "..."].',
+        )
     parts = value.split("|") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
-        _text(value, key, where)
-    prompts = [part["prompt"] if isinstance(part, Mapping) else part for part in parts]
-    return tuple(_text(prompt, key, where).strip() for prompt in prompts)
+    prompts = [_prompt(part) if isinstance(part, Mapping | Probe) else part for part in parts]
+    texts = [_text(prompt, key, where).strip() for prompt in prompts]
+    return tuple(text for text in texts if text)
+
+
+def _prompt(probe: Mapping[str, Any] | Probe) -> Any:
+    return probe.prompt if isinstance(probe, Probe) else probe.get("prompt", dict(probe))

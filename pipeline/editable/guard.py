@@ -11,6 +11,7 @@ Shape suffixes: N target tokens of all probes, V vocabulary, B probes.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from torch import Tensor, nn
 
 from pipeline import measures
 from pipeline.editable.asking import answers
-from pipeline.editable.probes import OPENINGS, readable, targets
+from pipeline.editable.probes import OPENINGS, check, pairs
 from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.editing.updates import Factors, Update
+from pipeline.errors import DataError
 from pipeline.metrics_text import entropy
 from pipeline.models import Batch, Face
 from pipeline.records import Probe
 
+_LOG = logging.getLogger(__name__)
 _TOKENS = 20  # of a free text
 _TEXTS = 8  # free texts
 
@@ -51,6 +54,10 @@ class Guard:
     agreement: float = 0.8
     growth: float = 0.5
     entropy: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Raises DataError where a probe is none, or its prompt or target is not text."""
+        check(self.probes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +92,15 @@ class _Seen:
 
 
 class Watch:
-    """The probes of one model, and what it says to them untouched."""
+    """The probes of one model, and what it says to them untouched.
+
+    Raises:
+        DataError: probes were given, and the model can read none of them.
+    """
 
     def __init__(self, face: Face, guard: Guard) -> None:
         self.guard, self.face = guard, face
-        probes = guard.probes or tuple(Probe(text, "") for text in OPENINGS)
-        self.pairs = targets(face, readable(face, probes))
+        self.pairs = _pairs(face, guard.probes)
         self.openings = [prompt for prompt, _ in self.pairs if prompt][:_TEXTS]
         self.batch: Batch | None = face.encode(self.pairs) if self.pairs else None
         self.before = self._look(face)
@@ -145,6 +155,24 @@ class Watch:
             entropy_before=before.entropy,
             entropy=after.entropy,
         )
+
+
+def _pairs(face: Face, given: Sequence[Probe]) -> list[tuple[str, str]]:
+    """Prompts and targets to watch. Openings that nobody asked for may go unmeasured, silently."""
+    if not given:
+        return pairs(face, [Probe(text, "") for text in OPENINGS])[0]
+    found, reasons = pairs(face, given)
+    if not found:
+        raise DataError(
+            expected="a probe that this model can read",
+            found=f"{len(given)} probes and none of them; of the first: {reasons[0]}",
+            remedy="Give other probes, or none.",
+        )
+    if reasons:
+        _LOG.info(
+            "%d of %d probes are left out; of the first: %s", len(reasons), len(given), reasons[0]
+        )
+    return found
 
 
 def _perplexity(logits_NV: Tensor, batch: Batch) -> float:

@@ -20,18 +20,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from pipeline.editable.failures import JournalError
+from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header
 from pipeline.errors import DataError, StorageError
 from pipeline.storage import hash_file, read_json, write_json
 
-FORMAT = "errata-journal-1"
 PATCH = "patch.safetensors"
 _RECORD, _HEADER, _EDITORS = "record.json", "journal.json", "editors"
 
@@ -60,14 +61,12 @@ class Journal:
 
     Raises:
         JournalError: it is about another model.
-        DataError: its header is broken.
+        DataError: its header is broken, or lost while records are there.
     """
 
     def __init__(self, folder: Path, base_hash: str | None = None, source: str = "") -> None:
         self.folder, self.base_hash, self.source = folder, base_hash, source
-        header = folder / _HEADER
-        if header.is_file():
-            self._check(read_json(header))
+        self._read_header()
 
     def records(self) -> list[Record]:
         """All records in order. Raises DataError when one is broken."""
@@ -75,21 +74,22 @@ class Journal:
 
     def record(self, number: int) -> Record:
         """One record. Raises JournalError when there is none, DataError when it is broken."""
-        path = self._place(number) / _RECORD
-        if not path.is_file():
+        folder = self._place(number)
+        if not folder.exists():
             raise JournalError(
                 expected=f"a record {number} in {self.folder}",
                 found="none",
                 remedy="`errata log` lists them.",
             )
-        record = read_json(path)
-        if not isinstance(record, dict) or record.get("number") != number:
+        path = folder / _RECORD
+        if not path.is_file():
             raise DataError(
                 expected=f"record {number} in {path}",
-                found=str(record)[:80],
-                remedy="The file was changed: restore it from a backup.",
+                found="no such file",
+                remedy=f"Restore it from a backup, or remove {folder}: without its record nothing "
+                "in it can be used.",
             )
-        return record
+        return check_record(read_json(path), number, path)
 
     def active(self) -> list[int]:
         """The edits in force, in the order in which they were made."""
@@ -97,16 +97,40 @@ class Journal:
 
     def patch(self, number: int) -> Path:
         """The file of an edit's patch. Raises DataError when it is not what was written."""
-        path = self._place(number) / PATCH
-        expected = self.record(number)["patch_hash"]
-        found = hash_file(path) if path.is_file() else "no such file"
-        if found != expected:
+        record, path = self.record(number), self._place(number) / PATCH
+        if record["kind"] != "edit":
+            raise JournalError(
+                expected=f"{number} to be an edit", found="an undo", remedy="`errata log` tells."
+            )
+        try:
+            found = hash_file(path) if path.is_file() else "no such file"
+        except OSError as error:
+            found = str(error)
+        if found != record["patch_hash"]:
             raise DataError(
-                expected=f"the patch of edit {number} in {path}, SHA-256 {expected[:12]}",
-                found=found[:12],
+                expected=f"the patch of edit {number} in {path}, SHA-256 {record['patch_hash']}",
+                found=found,
                 remedy=f"It is corrupted: restore it, or take edit {number} back (errata undo).",
             )
         return path
+
+    def faults(self) -> list[str]:
+        """What keeps the journal from being whole, in words: also what no edit in force needs."""
+        numbers = self._numbers()
+        found = [
+            f"records {first + 1} to {after - 1} are gone from {self.folder}"
+            if after - first > 2
+            else f"record {first + 1} is gone from {self.folder}"
+            for first, after in pairwise([0, *numbers])
+            if after - first > 1
+        ]
+        for number in numbers:
+            try:
+                if self.record(number)["kind"] == "edit":
+                    self.patch(number)
+            except DataError as error:
+                found.append(f"expected {error.expected}; found {error.found}")
+        return found
 
     def append(self, record: Record, save: Callable[[Path], object] | None = None) -> Record:
         """Write a record as the next one, whole or not at all.
@@ -117,28 +141,30 @@ class Journal:
 
         Raises:
             StorageError: the disk is full or refuses; the journal is as it was.
+            JournalError: it takes back an edit that is not in force, be it by another process.
         """
-        try:
-            with self._writing():
-                return self._append(record, save)
-        except OSError as error:
-            raise _not_written(self.folder, error) from error
+        with self._writing():
+            return self._append(record, save)
 
-    def undo(self, numbers: Sequence[int]) -> Record:
-        """Take edits back, in one record. Raises JournalError where one is not in force."""
-        records = self.records()
-        edits = {record["number"] for record in records if record["kind"] == "edit"}
-        active = in_force(records)
-        for number in numbers:
-            if number not in active:
-                raise not_in_force(number, active, known=number in edits)
-        return self.append({"kind": "undo", "of": sorted(set(numbers))})
+    def undo(self, numbers: Sequence[int] | None = None) -> Record | None:
+        """Take edits back in one record, by default all; None where there is nothing to take back.
+
+        Raises:
+            JournalError: one is not in force; then none is taken back.
+        """
+        if not self._undoable(numbers):  # also so that nothing is created for a mistake
+            return None
+        with self._writing():
+            found = self._undoable(numbers)  # as it is when nobody else can write
+            return self._append({"kind": "undo", "of": found}, None) if found else None
 
     def editors(self) -> Path:
         """Where editors that were fitted on the spot are kept."""
         return self.folder / _EDITORS
 
     def _append(self, record: Record, save: Callable[[Path], object] | None) -> Record:
+        if record["kind"] == "undo":
+            self._undoable(record["of"])
         self._clean()
         number = max(self._numbers(), default=0) + 1
         part = self.folder / f".{number:06d}.part"
@@ -156,33 +182,61 @@ class Journal:
             shutil.rmtree(part, ignore_errors=True)
         return whole
 
+    def _undoable(self, numbers: Sequence[int] | None) -> list[int]:
+        """Those of these numbers, or of all edits in force. JournalError: one is not in force."""
+        records = self.records()
+        active = in_force(records)
+        for number in numbers or ():
+            if number not in active:
+                known = any(r["number"] == number and r["kind"] == "edit" for r in records)
+                raise not_in_force(number, active, known=known)
+        return sorted(set(active if numbers is None else numbers))
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
-            header = self.folder / _HEADER
-            if header.is_file():
-                self._check(read_json(header))  # it may have been made since
-            else:
-                write_json(
-                    header,
-                    {"format": FORMAT, "base_hash": self.base_hash, "source": self.source},
-                )
-            yield
-
-    def _check(self, header: Any) -> None:
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise DataError(
-                expected=f"a journal of format {FORMAT} in {self.folder}",
-                found=str(header)[:80],
-                remedy="Name another folder with --journal.",
+        """A writer's turn, in a journal that has its header."""
+        header = self.folder / _HEADER
+        if self.base_hash is None and not header.is_file():
+            raise JournalError(
+                expected=f"a journal in {self.folder}",
+                found="none, and no model that a new one would be about",
+                remedy="Give the model's hash along with the folder.",
             )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock"):
+                if not self._read_header():  # it may have been made since
+                    about = {"base_hash": self.base_hash, "source": self.source}
+                    write_json(header, {"format": FORMAT} | about)
+                yield
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+
+    def _read_header(self) -> bool:
+        """Whether there is one, for the model that the journal is opened for."""
+        numbers, path = self._numbers(), self.folder / _HEADER  # writers make them the other way
+        if path.is_file():
+            self._check(check_header(read_json(path), self.folder))
+            return True
+        if numbers:
+            raise lost_header(path, self._said_by(numbers))
+        return False
+
+    def _said_by(self, numbers: Sequence[int]) -> str:
+        """The model that records themselves say they are about."""
+        for number in numbers:
+            with suppress(DataError):
+                if base_hash := self.record(number).get("base_hash"):
+                    return str(base_hash)
+        return ""
+
+    def _check(self, header: dict[str, str]) -> None:
         if self.base_hash is None:
             self.base_hash = header["base_hash"]
         elif header["base_hash"] != self.base_hash:
             raise JournalError(
                 expected=f"{self.folder} to be about the model {self.base_hash[:12]}",
-                found=f"{str(header['base_hash'])[:12]} ({header['source']})",
+                found=f"{header['base_hash'][:12]} ({header['source']})",
                 remedy="The model's files have changed since, or it is another's journal: restore "
                 "the model, or name another folder with --journal.",
             )
@@ -190,7 +244,9 @@ class Journal:
     def _numbers(self) -> list[int]:
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        names = [path.name for path in self.folder.iterdir()]
+        digits = [name for name in names if name.isascii() and name.isdigit()]
+        return sorted(int(name) for name in digits if name == self._place(int(name)).name)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.editable.asking import answers, has_room
+from pipeline.editable.rows import json_rows
+from pipeline.editable.texts import encodable, lines, read_text, spaced
 from pipeline.errors import DataError
 from pipeline.models import Face
 from pipeline.records import Case, Probe, read_cases
 
 _MOST = 64  # probes taken from a file of cases
 _TOKENS = 4  # of a model's own answer, where that is the target
+_FORMS = (
+    'Give a .txt of prompts, JSON lines {"prompt": ..., "target": ...}, or a parquet table of '
+    "cases, in UTF-8."
+)
 # Openings of no particular matter, for models whose users give no probes of their own.
 OPENINGS = (
     "The weather in the north is",
@@ -38,23 +44,27 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
     """Probes of a file: lines of text, JSON lines with `prompt` and `target`, or a table of cases.
 
     Raises:
-        DataError: the file is missing or broken.
+        DataError: the file is missing, empty or broken; a broken line is named by its number.
     """
-    if path.suffix == ".parquet":
-        return of_cases(read_cases(path))
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if path.suffix == ".txt":
-            return tuple(Probe(line.rstrip(), "") for line in lines)
-        found = [json.loads(line) for line in lines]
-        return tuple(Probe(row["prompt"], row.get("target", "")) for row in found)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(
-            expected=f"probes in {path}",
-            found=repr(error),
-            remedy='Give a .txt of prompts, JSON lines {"prompt": ..., "target": ...}, or a '
-            "parquet table of cases.",
-        ) from error
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        found = of_cases(read_cases(path))
+    else:
+        text = read_text(path, "probes", _FORMS)
+        if kind == ".txt":
+            found = tuple(Probe(line.rstrip(), "") for _, line in lines(text))
+        else:
+            found = tuple(_probe(row, where) for where, row in json_rows(path, text, _FORMS))
+    if not found:
+        raise DataError(expected=f"probes in {path}", found="none", remedy=_FORMS)
+    return found
+
+
+def check(probes: Sequence[Probe]) -> None:
+    """Raises DataError where a probe is none, or its prompt or target is not text."""
+    for number, probe in enumerate(probes, 1):
+        known = isinstance(probe, Probe)
+        _probe(vars(probe) if known else probe, f"probe {number}")
 
 
 def of_cases(cases: Sequence[Case]) -> tuple[Probe, ...]:
@@ -63,34 +73,58 @@ def of_cases(cases: Sequence[Case]) -> tuple[Probe, ...]:
     return tuple(found)[:_MOST]
 
 
-def readable(face: Face, probes: Sequence[Probe]) -> list[Probe]:
-    """Probes that this model can read; the rest is left out."""
-    kept = []
-    for probe in probes:
-        try:
-            face.tokenise([(probe.prompt, probe.target or _filler(face))])
-            if not probe.target and not has_room(face, probe.prompt):
-                continue
-        except DataError:
-            continue
-        kept.append(probe)
-    return kept
+def pairs(face: Face, probes: Sequence[Probe]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Prompts and targets as this model reads them, and why others are left out.
 
-
-def targets(face: Face, probes: Sequence[Probe]) -> list[tuple[str, str]]:
-    """Prompt and target; where there is none, the model's own answer, if it has one."""
-    open_ended = [probe.prompt for probe in probes if not probe.target]
+    Where a probe has no target, the model's own answer is it, if it has one.
+    """
+    kept, reasons = _readable(face, probes)
+    open_ended = [prompt for prompt, target in kept if not target]
     said = dict(zip(open_ended, answers(face, open_ended, _TOKENS), strict=True))
-    pairs = []
-    for probe in probes:
-        target = probe.target or said[probe.prompt]
+    found = []
+    for prompt, given in kept:
+        pair = prompt, given or said[prompt]
         try:
-            face.tokenise([(probe.prompt, target)])
-        except DataError:  # it answered with nothing
+            face.tokenise([pair])
+        except DataError as error:  # it answered with nothing
+            reasons.append(str(error))
             continue
-        pairs.append((probe.prompt, target))
-    return pairs
+        found.append(pair)
+    return found, reasons
+
+
+def _readable(face: Face, probes: Sequence[Probe]) -> tuple[list[tuple[str, str]], list[str]]:
+    kept, reasons = [], []
+    for probe in probes:
+        pair = probe.prompt, spaced(face, probe.prompt, probe.target)
+        try:
+            face.tokenise([pair if probe.target else (probe.prompt, _filler(face))])
+        except DataError as error:
+            reasons.append(str(error))
+            continue
+        if not probe.target and not has_room(face, probe.prompt):
+            reasons.append(f"no room for an answer to {probe.prompt[:60]!r} in the context")
+            continue
+        kept.append(pair)
+    return kept, reasons
 
 
 def _filler(face: Face) -> str:
-    return "true" if face.kind == "classifier" else " a"
+    return face.labels[0] if face.labels else " a"
+
+
+def _probe(row: Any, where: str) -> Probe:
+    if not isinstance(row, Mapping) or "prompt" not in row:
+        raise DataError(expected=f"a probe in {where}", found=ascii(row)[:80], remedy=_FORMS)
+    target = row.get("target", "")
+    if isinstance(target, bool):  # JSON's true and false, for a classifier
+        target = str(target).lower()
+    for name, value in (("prompt", row["prompt"]), ("target", target)):
+        if not isinstance(value, str):
+            raise DataError(
+                expected=f"text in the field {name!r} of {where}",
+                found=repr(value)[:80],
+                remedy="Put it in quotes, or leave a target out.",
+            )
+        encodable(value, f"the field {name!r} of {where}")
+    return Probe(row["prompt"], target)

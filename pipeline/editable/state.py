@@ -132,10 +132,24 @@ class State:
             if number not in self.numbers:
                 known = any(r["number"] == number and r["kind"] == "edit" for r in self.records)
                 raise not_in_force(number, self.numbers, known=known)
-        if numbers:
-            self.write({"kind": "undo", "of": sorted(set(numbers))})
+        try:
+            if numbers:
+                self.write({"kind": "undo", "of": sorted(set(numbers))})
+        except JournalError:
+            self._follow()  # another process was first
+            raise
         for number in set(numbers):
             self.drop(number)
+
+    def _follow(self) -> None:
+        """Let go of edits that others have undone since, as the journal says."""
+        if self.disk is None:
+            return
+        self.records = self.disk.records()
+        kept = set(in_force(self.records))
+        for number in self.numbers:
+            if number not in kept:
+                self.drop(number)
 
     def _take_up(self, number: int, adapt: Adapt) -> None:
         """Put an edit of the journal in force."""

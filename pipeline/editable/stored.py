@@ -51,7 +51,7 @@ def load_edit(path: Path) -> tuple[Intervention, dict[str, str]]:
                     float(header["epsilon"]),
                 )
                 return memory, json.loads(header["user"])
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:  # or a header of no sense
         raise DataError(
             expected=f"an edit at {path}",
             found=str(error),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.editable.corrections import Correction
 from pipeline.editable.guard import Health, as_dict, of_dict
+from pipeline.errors import DataError
 
 Kind = Literal["edit", "rephrase", "neighbour", "asked"]
 
@@ -78,7 +79,18 @@ class Edit:
 
 
 def of_record(record: Mapping[str, Any]) -> Edit:
-    """An edit out of a journal."""
+    """An edit out of a journal. Raises DataError where what it holds is none."""
+    try:
+        return _of_record(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            expected=f"an edit in record {record.get('number')} of the journal",
+            found=str(error),
+            remedy="The file was changed: restore it from a backup.",
+        ) from error
+
+
+def _of_record(record: Mapping[str, Any]) -> Edit:
     return Edit(
         number=record["number"],
         time=record["time"],

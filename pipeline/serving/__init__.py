@@ -23,6 +23,7 @@ from werkzeug.serving import make_server as _make_server
 from pipeline.editable import Correction, Editable
 from pipeline.editable.failures import PortError
 from pipeline.editable.guard import as_dict
+from pipeline.editable.texts import encodable, lines
 from pipeline.editable.work import Edit
 from pipeline.errors import DataError, ErrataError
 
@@ -128,7 +129,7 @@ def _add_actions(app: Flask, model: Editable, how: Mapping[str, Any]) -> None:
         correction = Correction(
             prompt=_text(values, "prompt"),
             target=_text(values, "target"),
-            subject=str(values.get("subject") or ""),
+            subject=_text(values, "subject", empty=True),
             rephrases=_lines(values, "rephrases"),
             neighbours=_lines(values, "neighbours"),
         )
@@ -149,21 +150,34 @@ def _add_actions(app: Flask, model: Editable, how: Mapping[str, Any]) -> None:
 
 
 def _json() -> dict[str, Any]:
-    values = request.get_json()
+    try:
+        values = request.get_json()
+    except RecursionError:
+        abort(400, "Send JSON that is less deep.")
     if not isinstance(values, dict):
         abort(400, "Send a JSON object.")
     return values
 
 
-def _text(values: Mapping[str, Any], name: str) -> str:
+def _text(values: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
+    """A field; where it may be empty, it may be missing too."""
     value = values.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(expected=f"text in {name!r}", found=repr(value), remedy="Write something.")
-    return value
+    if empty and value is None:
+        return ""
+    if not isinstance(value, str) or not (empty or value.strip()):
+        raise DataError(
+            expected=f"text in {name!r}", found=repr(value)[:80], remedy="Write something."
+        )
+    return encodable(value, f"the field {name!r}")
 
 
 def _lines(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in str(values.get(name) or "").splitlines() if line.strip())
+    """The lines of a field, which may be a list of them."""
+    value = values.get(name)
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        value = "\n".join(value)
+    text = _text({name: value}, name, empty=True)
+    return tuple(line.strip() for _, line in lines(text))
 
 
 def _state(model: Editable) -> dict[str, Any]:
