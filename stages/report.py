@@ -67,7 +67,8 @@ def _trace(params: Params, bench: str) -> reporting.Trace:
             if name in own:
                 chosen = default if own[name] is None else own[name]
                 blocks = chosen if isinstance(chosen, list | tuple) else [chosen]
-                layers[alg] = ", ".join(map(str, blocks))
+                known = [str(block) for block in blocks if block is not None]
+                layers[alg] = ", ".join(known) or "none is published for this size"
     folder = DATA / params["suite"] / params["study"] / f"trace-{bench}"
     return reporting.Trace(bench=bench, folder=folder, layers=layers)
 

@@ -197,7 +197,7 @@ def test_requests_that_cannot_be_are_named(request_: object, expected: str) -> N
 @pytest.mark.parametrize("prompt", ["", "  ", "\ud800", 5])
 def test_what_is_no_text_is_not_asked(prompt: object) -> None:
     one = Editable(make_face("gpt2"), guard=QUIET)
-    with pytest.raises(DataError, match="a prompt of Unicode text"):
+    with pytest.raises(DataError, match="text"):
         one.ask([prompt])  # type: ignore[list-item]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.editable.texts import encodable
 from pipeline.errors import DataError, SettingsError
 from pipeline.models import Face
 from pipeline.models.face import SLACK
@@ -53,13 +54,8 @@ def _room(face: Face, prompt: str, tokens: int | None) -> int:
 
 def _refuse_no_text(prompt: object) -> None:
     """Raises DataError for what no tokenizer can read."""
-    if isinstance(prompt, str) and prompt.strip():
-        try:
-            prompt.encode()
-        except UnicodeEncodeError:
-            pass
-        else:
-            return
-    raise DataError(
-        expected="a prompt of Unicode text", found=repr(prompt)[:80], remedy="Ask something."
-    )
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise DataError(
+            expected="a prompt of some text", found=repr(prompt)[:80], remedy="Ask something."
+        )
+    encodable(prompt, "a prompt")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.editable.texts import lines, read_text
 from pipeline.editing import moments, summing
 from pipeline.editing.moments import Moments
 from pipeline.editing.patch import linear_map, weight_OI
@@ -85,16 +86,11 @@ def own_words(face: Face, seed: int) -> list[str]:
 
 
 def _lines(path: Path) -> Sequence[str]:
-    try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            expected=f"a folder of second moments, or a file of texts, at {path}",
-            found=str(error),
-            remedy="Name the stage's folder (data/SUITE/BENCH/moments) or a UTF-8 text file.",
-        ) from error
-    if not any(found):
+    remedy = "Name the stage's folder (data/SUITE/BENCH/moments) or a UTF-8 text file."
+    text = read_text(path, "a folder of second moments, or texts,", remedy)
+    found = [line.strip() for _, line in lines(text)]
+    if not found:
         raise DataError(
             expected=f"texts in {path}, one on each line", found="none", remedy="Give more text."
         )
-    return [line for line in found if line]
+    return found
