@@ -199,6 +199,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_simple(hint: Any, value: Any, where: str) -> Any:
     assert hint in _SIMPLE, f"{where}: settings cannot be of type {hint}"
+    if getattr(value, "ndim", None) == 0:  # a number out of an array or a table
+        value = value.item()
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:  # a bool is an int to isinstance, and no number to a user

@@ -113,7 +113,10 @@ def test_answers_are_one_hot_and_silence_is_the_models_own(face: Face) -> None:
     else:
         one_hot = torch.nn.functional.one_hot(batch.label_N[mine], after.shape[-1])
         assert torch.equal(after[mine], one_hot.float())
-    assert torch.equal(after[~mine], before[~mine])
+    if face.kind == "classifier":  # its memory has the last MLP see all tokens, not one
+        torch.testing.assert_close(after[~mine], before[~mine], rtol=1e-6, atol=1e-6)
+    else:
+        assert torch.equal(after[~mine], before[~mine])
     assert torch.equal(face.logits(batch), before)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from pipeline.config import build, flatten, pick, project_root, read_params
@@ -59,6 +60,14 @@ def test_build_converts_nested_values() -> None:
     )
     assert type(made.rate) is float
     assert type(made.rates[0]) is float
+
+
+def test_numbers_out_of_arrays_are_numbers() -> None:
+    made = build(Outer, {"rank": np.int64(3), "rate": np.float32(0.5), "flag": np.bool_(True)})
+    assert made == Outer(rank=3, rate=0.5, flag=True)
+    assert [type(value) for value in (made.rank, made.rate, made.flag)] == [int, float, bool]
+    with pytest.raises(SettingsError, match="a whole number"):
+        build(Outer, {"rank": np.array([1, 2])})
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,14 @@ def test_every_word_of_a_passage_is_predicted_but_the_first(causal: Face, templa
     assert item.labels == (text if template.startswith("BOS") else text[1:])
 
 
+def test_a_space_that_is_a_token_by_itself_is_the_targets() -> None:
+    """It covers no character, as a begin token does, and must be predicted like any other."""
+    face = make_face("gpt2")
+    (item,) = face.tokenise([("Where was Ada Verrin born?", " il")])
+    tokens = face.tokenizer.convert_ids_to_tokens(item.labels)
+    assert tokens == ["\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}", "il"]
+
+
 def test_an_accent_is_all_of_its_bytes(template: str) -> None:
     face = make_face("gpt2", tokenizer=tokenizer_of(byte_bpe, template))
     prompt, target = "The café of Ada was built in", " Málaga"
@@ -187,6 +195,18 @@ def test_a_sources_padding_changes_no_answer(architecture: str) -> None:
     prompts = [prompt for prompt, _ in PAIRS]
     together = face.write(prompts, [4] * 4)
     assert together == [face.write([prompt], [4])[0] for prompt in prompts]
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bart", "t5"])
+def test_a_models_own_generation_settings_bend_no_answer(architecture: str) -> None:
+    plain, bent = make_face(architecture), make_face(architecture)
+    prompts = [prompt for prompt, _ in PAIRS]
+    expected = plain.write(prompts, [6] * 4)
+    own = bent.model.generation_config
+    own.update(num_beams=3, repetition_penalty=5.0, no_repeat_ngram_size=1, min_length=9)
+    own.update(suppress_tokens=list(range(30)), temperature=3.0, top_p=0.2, do_sample=True)
+    assert bent.write(prompts, [6] * 4) == expected
+    assert own.repetition_penalty == 5.0, "it is the user's"
 
 
 # ---------------------------------------------------------------------- the context

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from pipeline import measures
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
+from pipeline.editing.pooling import Heard, listening
 from pipeline.editing.updates import Factors
 from pipeline.models import Batch, Face, forks
+from pipeline.models.layouts import blocks
 from pipeline.models.lower import Lower
 
 CAUSAL = ("gpt2", "gpt_neo", "llama", "opt")
@@ -153,3 +155,23 @@ def test_the_divergence_and_its_slope_in_parts(monkeypatch: pytest.MonkeyPatch, 
     torch.testing.assert_close(slope, wanted)
     with torch.no_grad():
         torch.testing.assert_close(measures.kl(before, after, batch), wanted_B)
+
+
+def test_a_classifiers_last_mlp_sees_the_token_that_is_read() -> None:
+    face = make_face("bert")
+    batch = face.encode(pairs_for(face))
+    block = face.model.get_submodule(blocks(face.model)[-1])
+    widths: list[int] = []
+    note = block.get_submodule("intermediate").register_forward_hook(
+        lambda _module, inputs, _output: widths.append(inputs[0].shape[1])
+    )
+    found_NV = face.logits(batch)
+    plain_B1 = face.model(**batch.inputs).logits
+    heard: list[Heard] = []
+    with listening(face.model, heard.append):
+        face.logits(batch)
+    note.remove()
+    whole = batch.inputs["input_ids"].shape[1]
+    assert widths == [1, whole, whole], "whoever takes the mean of all tokens has them all"
+    torch.testing.assert_close(found_NV[:, 1:], plain_B1, rtol=1e-6, atol=1e-6)
+    assert not block.get_submodule("attention")._forward_hooks

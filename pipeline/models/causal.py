@@ -10,7 +10,17 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from pipeline.errors import DataError
-from pipeline.models.face import SLACK, Batch, Encoded, Face, Written, head_at, pad, token_batch
+from pipeline.models.face import (
+    SLACK,
+    UNBENT,
+    Batch,
+    Encoded,
+    Face,
+    Written,
+    head_at,
+    pad,
+    token_batch,
+)
 from pipeline.models.layouts import Kind
 
 
@@ -32,10 +42,9 @@ class Causal(Face):
         if not prompt:
             ids, offsets = ids[: self.context], offsets[: self.context]
         self._check_length(prompt, len(ids))
-        # Position 0 has nothing before it that could predict it.
-        places = [
-            i for i, (start, end) in enumerate(offsets) if i and end > max(start, len(prompt))
-        ]
+        # Position 0 has nothing before it that could predict it. A space that is a token by itself
+        # covers no character, as a begin token does; it ends after the prompt all the same.
+        places = [i for i, (_, end) in enumerate(offsets) if i and end > len(prompt)]
         if not places:
             raise DataError(
                 expected="a target of at least one token",
@@ -119,7 +128,7 @@ class Causal(Face):
             attention_mask=found["attention_mask"].to(self.device),
             max_new_tokens=new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
-            **options,
+            **{**UNBENT, **options},
         )
         rows: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
         return rows

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pipeline.errors import DataError
 from pipeline.models.face import Batch, Encoded, Face, Written, pad
-from pipeline.models.layouts import Kind
+from pipeline.models.layouts import Kind, blocks
 from pipeline.records import LABELS
 
 
@@ -53,7 +55,8 @@ class Classifier(Face):
 
     def logits(self, batch: Batch) -> Tensor:
         """(0, z) for each row."""
-        logit_B1 = self.model(**batch.inputs).logits
+        with _first_token_only(self.model):
+            logit_B1 = self.model(**batch.inputs).logits
         return torch.cat([torch.zeros_like(logit_B1), logit_B1], dim=-1)
 
     @torch.no_grad()
@@ -63,3 +66,25 @@ class Classifier(Face):
         batch = self.encode([(prompt, LABELS[0]) for prompt in prompts])
         said = [LABELS[choice] for choice in self.logits(batch).argmax(-1).tolist()]
         return [Written(label, label) for label in said]
+
+
+@contextmanager
+def _first_token_only(model: PreTrainedModel) -> Iterator[None]:
+    """Let the last block's MLP see the first token alone: the classifier reads no other.
+
+    Where somebody listens to the encoder's hidden states (a memory, to their mean), or the MLP
+    works in chunks of tokens, all tokens pass.
+    """
+    if model.base_model._forward_hooks or model.config.chunk_size_feed_forward:
+        yield
+        return
+    attention = model.get_submodule(blocks(model)[-1]).get_submodule("attention")
+    handle = attention.register_forward_hook(_first)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _first(_module: nn.Module, _inputs: Any, output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (output[0][:, :1], *output[1:])

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from pipeline.models.face import SLACK, Batch, Encoded, Face, Written, head_at, pad, token_batch
+from pipeline.models.face import (
+    SLACK,
+    UNBENT,
+    Batch,
+    Encoded,
+    Face,
+    Written,
+    head_at,
+    pad,
+    token_batch,
+)
 from pipeline.models.layouts import Kind
 
 
@@ -97,8 +107,7 @@ class Seq2Seq(Face):
             max_new_tokens=new_tokens,
             forced_bos_token_id=self._begin,
             do_sample=False,
-            num_beams=beams,
-            num_return_sequences=beams,
+            **{**UNBENT, "num_beams": beams, "num_return_sequences": beams},
         )
         rows: list[list[int]] = output_BT.tolist()
         return rows
