@@ -83,7 +83,7 @@ def with_guard() -> argparse.ArgumentParser:
 
 def journal_of(arguments: argparse.Namespace) -> Path:
     """Where the journal lies."""
-    from pipeline.editable.journal import beside
+    from pipeline.editable.naming import beside
 
     found: Path = arguments.journal or beside(arguments.model)
     return found
@@ -94,10 +94,10 @@ def refuse_no_model(arguments: argparse.Namespace) -> None:
 
     Commands about the history load no model, and would find a history of nothing.
     """
+    from pipeline.editable.naming import looks_like_path
+
     source = arguments.model
-    # A hub name is `name` or `owner/name`.
-    path = source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith("/")
-    if path and not Path(source).is_dir() and not journal_of(arguments).is_dir():
+    if looks_like_path(source) and not (Path(source).is_dir() or journal_of(arguments).is_dir()):
         raise ModelError(
             expected=f"a folder with a model at {source}, or its journal",
             found="no such folder",

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pipeline.editable.export import Exported
     from pipeline.editable.failures import GuardError, JournalError, PortError
     from pipeline.editable.guard import Guard, Health
-    from pipeline.editable.journal import Journal, beside
+    from pipeline.editable.journal import Journal
     from pipeline.editable.model import Editable
+    from pipeline.editable.naming import beside
     from pipeline.editable.work import Answer, Edit
 
 __all__ = [
@@ -55,7 +56,7 @@ def __getattr__(name: str) -> Any:
         "Journal": "journal",
         "JournalError": "failures",
         "PortError": "failures",
-        "beside": "journal",
+        "beside": "naming",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

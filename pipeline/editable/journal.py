@@ -39,19 +39,6 @@ _RECORD, _HEADER, _EDITORS = "record.json", "journal.json", "editors"
 Record = dict[str, Any]
 
 
-def beside(source: str | Path) -> Path:
-    """Where a model's journal lies unless said otherwise.
-
-    Beside the folder, not in it, since the model's identity is all that the folder holds; of a hub
-    name, in the working folder.
-    """
-    path = Path(source)
-    if path.is_dir():
-        path = path.resolve()
-        return path.with_name(f"{path.name}.errata")
-    return Path(f"{str(source).replace('/', '--')}.errata")
-
-
 class Journal:
     """The records of one model's edits. Nothing is created before the first is written.
 

@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
 from pipeline import models
+from pipeline.editable.naming import looks_like_path
 from pipeline.errors import ModelError, StorageError, near_misses
 from pipeline.models import Face
 from pipeline.models.layouts import LAYOUTS
@@ -44,7 +45,7 @@ def open_model(
         face = _load(folder, device, dtype)
         base_hash = identity(folder)
     else:
-        if isinstance(source, Path) or _looks_like_path(source):
+        if isinstance(source, Path) or looks_like_path(source):
             raise ModelError(
                 expected=f"a folder with a model at {source}",
                 found="no such folder",
@@ -164,8 +165,3 @@ def check_folder(folder: Path) -> None:
             if others
             else "The folder holds no whole model: save it with save_pretrained, or copy the file.",
         )
-
-
-def _looks_like_path(source: str) -> bool:
-    """A hub name is `name` or `owner/name`."""
-    return source.startswith((".", "/", "~")) or source.count("/") > 1 or source.endswith("/")
