@@ -12,7 +12,6 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from pipeline.errors import DataError
 from pipeline.models.face import (
     SLACK,
-    UNBENT,
     Batch,
     Encoded,
     Face,
@@ -20,6 +19,7 @@ from pipeline.models.face import (
     head_at,
     pad,
     token_batch,
+    unbent,
 )
 from pipeline.models.layouts import Kind
 
@@ -123,13 +123,14 @@ class Causal(Face):
             # The last token is written and never read.
             self._check_length(prompt, length + new_tokens - 1)
         ids_BT = found["input_ids"].to(self.device)
-        output_BT = self.model.generate(
-            input_ids=ids_BT,
-            attention_mask=found["attention_mask"].to(self.device),
-            max_new_tokens=new_tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-            **{**UNBENT, **options},
-        )
+        with unbent(self.model):
+            output_BT = self.model.generate(
+                input_ids=ids_BT,
+                attention_mask=found["attention_mask"].to(self.device),
+                max_new_tokens=new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **options,
+            )
         rows: list[list[int]] = output_BT[:, ids_BT.shape[1] :].tolist()
         return rows
 

@@ -13,15 +13,14 @@ Shape suffixes:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from pipeline.errors import DataError
 from pipeline.models.layouts import Kind, Place, default_blocks, sites
@@ -46,37 +45,6 @@ class Encoded:
 
 
 SLACK = 3  # tokens that a free answer may run over its expected length before it is cut
-
-# A model's own generation settings may bend even a greedy answer. What is measured is what the
-# model says, so all that it may ask for beyond its special tokens is put back to nothing.
-UNBENT: Mapping[str, Any] = MappingProxyType(
-    {
-        "num_beams": 1,
-        "early_stopping": False,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "min_p": None,
-        "typical_p": 1.0,
-        "epsilon_cutoff": 0.0,
-        "eta_cutoff": 0.0,
-        "repetition_penalty": 1.0,
-        "encoder_repetition_penalty": 1.0,
-        "no_repeat_ngram_size": 0,
-        "encoder_no_repeat_ngram_size": 0,
-        "length_penalty": 1.0,
-        "exponential_decay_length_penalty": None,
-        "min_length": 0,
-        "min_new_tokens": None,
-        "bad_words_ids": None,
-        "suppress_tokens": None,
-        "begin_suppress_tokens": None,
-        "sequence_bias": None,
-        "guidance_scale": None,
-        "penalty_alpha": None,
-        "watermarking_config": None,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -191,6 +159,26 @@ def token_batch(inputs: dict[str, Tensor], encoded: Sequence[Encoded], width: in
         row_N=torch.tensor(rows, dtype=torch.long, device=device),
         rows=len(encoded),
     )
+
+
+_MARKS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+@contextmanager
+def unbent(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model write without the settings that it brings along, but for its special tokens.
+
+    Penalties, bans and beams bend even a greedy answer; what is measured is what the model says.
+    """
+    own = model.generation_config
+    assert own is not None
+    model.generation_config = GenerationConfig(
+        **{name: getattr(own, name) for name in _MARKS if getattr(own, name) is not None}
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 @contextmanager

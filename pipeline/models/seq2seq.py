@@ -12,7 +12,6 @@ from torch import Tensor
 from pipeline.errors import DataError
 from pipeline.models.face import (
     SLACK,
-    UNBENT,
     Batch,
     Encoded,
     Face,
@@ -20,6 +19,7 @@ from pipeline.models.face import (
     head_at,
     pad,
     token_batch,
+    unbent,
 )
 from pipeline.models.layouts import Kind
 
@@ -101,14 +101,16 @@ class Seq2Seq(Face):
         new_tokens += self._begin is not None
         for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
             self._check_length(prompt, max(length, new_tokens))
-        output_BT = self.model.generate(
-            input_ids=found["input_ids"].to(self.device),
-            attention_mask=found["attention_mask"].to(self.device),
-            max_new_tokens=new_tokens,
-            forced_bos_token_id=self._begin,
-            do_sample=False,
-            **{**UNBENT, "num_beams": beams, "num_return_sequences": beams},
-        )
+        with unbent(self.model):
+            output_BT = self.model.generate(
+                input_ids=found["input_ids"].to(self.device),
+                attention_mask=found["attention_mask"].to(self.device),
+                max_new_tokens=new_tokens,
+                forced_bos_token_id=self._begin,
+                do_sample=False,
+                num_beams=beams,
+                num_return_sequences=beams,
+            )
         rows: list[list[int]] = output_BT.tolist()
         return rows
 
