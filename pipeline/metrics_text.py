@@ -1,7 +1,8 @@
 """Free texts to numbers: how varied they are, and how much like texts that state the new fact.
 
-Sources: generation entropy and reference score of the ROME paper as its code computes them. Both
-are kept as they come; tables show them times 100. No torch here.
+Sources: generation entropy and reference score of the ROME paper as its code computes them: of the
+whole text, the prompt that it opens with included. Both are kept as they come; tables show them
+times 100. No torch here.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def judged(outcomes: pd.DataFrame, cases: Sequence[Case]) -> pd.DataFrame:
     corpus = sorted({text for case in cases for text in case.references})
     likeness = Likeness(corpus) if corpus else None
     for prefix in ("pre_", ""):
-        column = texts[f"{prefix}gen_text"]
+        column = texts["prompt"] + texts[f"{prefix}gen_text"]
         scores = _scores(texts["case_id"], column, references, likeness)
         outcomes = outcomes.assign(
             **{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pipeline import editors, metrics_text, models, protocols, scoring
@@ -49,8 +50,7 @@ def evaluate(params: Params, run: str) -> None:
     hashes = {
         "seed": params["seed"],
         "base_hash": base_hash,
-        # Of the weights alone: the learning curve beside them holds seconds, never the same twice.
-        "editor_hash": hash_file(learned / "editor.safetensors") if item["fit"] else "",
+        "editor_hash": _identity(learned) if item["fit"] else "",
         "cases_hash": hash_cases(cases),
     }
     relation = outcomes["case_id"].map({case.id: case.relation for case in cases})
@@ -58,6 +58,13 @@ def evaluate(params: Params, run: str) -> None:
     outcomes = outcomes.assign(**identity, **hashes, relation=relation)
     write_frame(out / "outcomes.parquet", outcomes)
     write_frame(out / "timings.parquet", timings.assign(**identity, **how))
+
+
+def _identity(editor: Path) -> str:
+    """Of what it was set to, learned and chose; other files there hold seconds, never twice."""
+    files = ("settings.json", "editor.json", "editor.safetensors")
+    hashes = "".join(hash_file(editor / name) for name in files)
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 if __name__ == "__main__":

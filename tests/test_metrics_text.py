@@ -65,9 +65,11 @@ def test_cosines_by_hand() -> None:
     assert likeness("green", "red sea") == 0
 
 
-def texts(case: Case, *pairs: tuple[str, str]) -> list[dict[str, object]]:
+def texts(case: Case, *pairs: tuple[str, str], prompt: str = " ") -> list[dict[str, object]]:
     return [
-        row(case.id, "generation", index=i, target="", pre_gen_text=old, gen_text=new)
+        row(
+            case.id, "generation", index=i, prompt=prompt, target="", pre_gen_text=old, gen_text=new
+        )
         for i, (old, new) in enumerate(pairs)
     ]
 
@@ -86,6 +88,17 @@ def test_a_cases_texts_are_compared_with_its_references_together() -> None:
     assert found["pre_gen_reference"].tolist()[:3] == pytest.approx([0, 0, 1])
     assert math.isnan(found["gen_reference"][3])  # nothing to compare with
     assert found["gen_entropy"].tolist() == [0, 0, 0, 0]
+
+
+def test_a_text_is_judged_with_the_prompt_that_it_opens_with() -> None:
+    case = replace(make_cases(make_face("gpt2"), 1)[0], references=("red sea",))
+    (whole,) = texts(case, ("", "a b"), prompt="a b ")
+    found = metrics_text.judged(pd.DataFrame([whole]), [case])
+    assert found["gen_entropy"].tolist() == [metrics_text.entropy("a b a b")]
+    assert found["pre_gen_entropy"].tolist() == [0]
+    (whole,) = texts(case, ("", " sea"), prompt="red")
+    found = metrics_text.judged(pd.DataFrame([whole]), [case])
+    assert found["gen_reference"].tolist() == pytest.approx([1])
 
 
 def test_scores_of_texts_are_means_over_cases() -> None:
