@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
-from pipeline.config import Params, build, check_root, pick
+from pipeline.config import Params, build, check_root, flatten, pick
 from pipeline.editing import moments
+from pipeline.errors import SettingsError
+
+# What a run would divide by, or have nothing left with, wherever the setting stands.
+_COUNTS = frozenset(
+    {"batch", "cases", "epochs", "rank", "rows", "steps", "tries", "validate_every"}
+)
+_SIZES = frozenset({"lr", "rate", "scale", "epsilon"})
 
 
 def check(params: Params) -> None:
@@ -31,3 +38,24 @@ def check(params: Params) -> None:
     build(tracing.Config, params["tracing"], "tracing")
     for bench in params["traces"]:
         pick(params, f"benches.{bench}")
+    for part in ("editors", "settings", "evaluate", "benches"):
+        for path, value in flatten(params[part], part).items():
+            _check_range(path, value)
+
+
+def _check_range(path: str, value: object) -> None:
+    name = path.rpartition(".")[2]
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    expected = None
+    if name in _COUNTS and number is not None and number < 1:
+        expected = "at least 1"
+    elif name in _SIZES and number is not None and number <= 0:
+        expected = "above 0"
+    elif name == "rates" and value == []:
+        expected = "a list of at least one rate"
+    if expected:
+        raise SettingsError(
+            expected=f"{path} to be {expected}",
+            found=repr(value),
+            remedy="Correct it in conf/ (or in params.yaml) and compose again: errata params.",
+        )

@@ -35,7 +35,11 @@ def _request(root: Path, params: Params, found: list[results.Result]) -> reporti
         benches=tuple(_bench(params, bench) for bench in params["benches"]),
         runs=tuple(_run(root, params, result) for result in found),
         skipped=tuple(
-            reporting.Skipped(bench=pair["bench"], alg=pair["alg"], reason=pair["reason"])
+            reporting.Skipped(
+                bench=pair["bench"],
+                alg="-".join(part for part in (pair["alg"], pair.get("variant")) if part),
+                reason=pair["reason"],
+            )
             for pair in skipped
         ),
         traces=tuple(_trace(params, bench) for bench in params["traces"]),

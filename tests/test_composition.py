@@ -81,6 +81,23 @@ def test_every_study_composes_to_settings_that_the_library_knows(study: str) -> 
     assert fitted == {item["editor"] for item in params["runs"].values() if item["fit"]}
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("editors.ft.rates=[]", "at least one rate"),
+        ("editors.mend.outer.batch=0", "at least 1"),
+        ("editors.cache.scale=-1", "above 0"),
+        ("evaluate.rows=0", "at least 1"),
+        ("benches.zsre.base.epochs=0", "at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_runs(
+    override: str, expected: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{override.partition('=')[0]} to be .*{expected}"):
+        settings.check(parse(compose(ROOT, [override])))
+
+
 def test_every_budget_is_of_a_suite_and_a_study() -> None:
     for path in (ROOT / "conf" / "budget").glob("*.yaml"):
         suite, _, study = path.stem.partition("-")

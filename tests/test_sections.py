@@ -41,3 +41,51 @@ def test_zsre_of_a_language_model_has_the_scores_of_its_papers(tmp_path: Path) -
     for word in ("Score", "Efficacy, tokens", "Paraphrase, tokens", "Specificity, tokens",
                  "Agreement, unrelated", "Generated, own wording"):  # fmt: skip
         assert word in head
+
+
+def _report(told: reporting.Request, folder: Path) -> str:
+    reporting.write_report(told, folder)
+    return (folder / "report.md").read_text()
+
+
+def test_a_report_says_how_edits_were_made(tmp_path: Path) -> None:
+    turns = [Fake("zsre", "mend", 0.9, 0.1), Fake("zsre", "mend", 0.7, 0.2, k=4, in_turn=True)]
+    told = study(tmp_path / "turns", "sequence", turns)
+    assert "each on the model as those before it left it" in _intro(told)
+    at_once = [Fake("zsre", "mend", 0.9, 0.1), Fake("zsre", "mend", 0.7, 0.2, k=4)]
+    assert "edited together" in _intro(study(tmp_path / "once", "batched", at_once))
+
+
+def test_a_study_of_some_benchmarks_does_not_claim_all(tmp_path: Path) -> None:
+    runs = [Fake("zsre", "ft", 0.5, 0.0), Fake("zsre", "mend", 0.9, 0.1)]
+    told = study(tmp_path / "all", "main", runs)
+    assert "Every editor was run on every benchmark." in _report(told, tmp_path / "all")
+    some = study(tmp_path / "some", "main", [*runs, Fake("fever", "mend", 0.9, 0.1)])
+    text = _report(some, tmp_path / "some")
+    assert "Every editor was run on every benchmark." not in text
+    assert "The study's plan is zsRE: ft, mend; FEVER: mend." in text
+
+
+def test_training_on_hard_neighbours_is_declared_as_ours(tmp_path: Path) -> None:
+    runs = [Fake("zsre", "mend", 0.9, 0.3), Fake("zsre", "mend", 0.8, 0.1, variant="hard")]
+    text = _report(study(tmp_path, "hard", runs), tmp_path)
+    part = text.partition("## Hard neighbours in training")[2].partition("\n## ")[0]
+    assert "our own construction" in part
+    assert "Drawdown, hard neighbours (↓)" in part
+    assert "| mend-hard |" in part
+    assert "Ablations" not in text
+
+
+def test_a_group_without_an_interval_is_drawn_and_not_called_infinite(tmp_path: Path) -> None:
+    runs = [Fake("zsre", alg, 0.9, 0.1, k=40) for alg in ("ft", "mend")]
+    text = _report(study(tmp_path, "batched", runs), tmp_path)
+    assert "being infinite" not in text
+    assert "no interval: a single group of edits" in text
+
+
+def test_probes_that_were_left_out_are_counted(tmp_path: Path) -> None:
+    told = study(tmp_path, "main", [Fake("zsre", "mend", 0.9, 0.1)])
+    audit = read_json(told.benches[0].audit)
+    counts = {"probes": 2000, "probes_right": 1900}
+    write_json(told.benches[0].audit, {**audit, "labels": counts})
+    assert "before any edit: 1,900 of 2,000 (95.0 %)." in _report(told, tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -43,15 +43,31 @@ def table(material: Material, bench: Bench) -> Table:
     ]
     rows += _published(bench, editors, ks)
     heads = [f"{name}: {what}" for name in editors for what in ("success (↑)", "drawdown (↓)")]
+    fitted = (
+        "by editors fitted for that k where they learn"
+        if _fitted_anew(material, runs.values())
+        else "by editors as they are fitted for one edit"
+    )
     notes = [
-        "k edits are made together, by editors fitted for that k where they learn; each case's "
-        "own probes are then asked of the model that all k have changed. Intervals draw whole "
-        "groups of k edits again, and a single group has none."
+        f"k edits are made together, {fitted}; each case's own probes are then asked of the model "
+        "that all k have changed. Intervals draw whole groups of k edits again, and a single "
+        "group has none. Probes that another edit of their group is about are left out: where "
+        "every one is, a cell is empty."
     ]
     return Table(
         header=("Edits at once", *heads), rows=tuple(rows), caption=title(bench.name),
         notes=tuple(notes),
     )  # fmt: skip
+
+
+def _fitted_anew(material: Material, runs: Iterable[Run]) -> bool:
+    """Whether an editor that learns learned something else for some number of edits."""
+    learned: dict[str, set[str]] = {}
+    for run in runs:
+        if run.name in material.fits:
+            digest = str(material.outcomes[run.name]["editor_hash"].iloc[0])
+            learned.setdefault(editor(run), set()).add(digest)
+    return any(len(digests) > 1 for digests in learned.values())
 
 
 def picture(bench: str, found: pd.DataFrame, order: Sequence[str]) -> Picture | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting import columns, headline, published
+from pipeline.reporting import columns, figures, headline, published
 from pipeline.reporting.blocks import DASH, Cell, Picture, Table
 from pipeline.reporting.inputs import Bench, Material, Run
 from pipeline.reporting.lines import Line, Panel, panels
@@ -90,8 +90,13 @@ def table(material: Material, bench: Bench) -> Table | None:
     )
 
 
-def picture(bench: str, notes: Mapping[str, Any], order: Sequence[str]) -> Picture | None:
-    """Success, and harm, against the radius, with ½ε*, ε* and 2ε* marked."""
+def picture(
+    bench: str, notes: Mapping[str, Any], order: Sequence[str], metric: str
+) -> Picture | None:
+    """Success, and harm, against the radius, with ½ε*, ε* and 2ε* marked.
+
+    `metric`: the drawdown that the benchmark is judged by.
+    """
     found = curve(notes)
     if found.empty or "success" not in found:
         return None
@@ -100,7 +105,9 @@ def picture(bench: str, notes: Mapping[str, Any], order: Sequence[str]) -> Pictu
     drawn = [_panel("Success (share)", found, "success", share=True)]
     if harm:
         drawn.append(
-            _panel(_HARM_WORDS.get(harm, "Drawdown"), found, harm, share=harm in _HARM_WORDS)
+            _panel(
+                _HARM_WORDS.get(harm, figures.unit(metric)), found, harm, share=harm in _HARM_WORDS
+            )
         )
     within = (found["epsilon"].min(), found["epsilon"].max())
     marks = [

@@ -118,13 +118,14 @@ SCORES: Mapping[str, Column] = {
     "NM": _score("NM", "Probability of the true target minus that of the new one, neighbours."),
     "GE": _score(
         "GE",
-        "Generation entropy, in bits times 100: weighted entropies of the 2-grams and 3-grams of "
-        "free texts about the subject. An edit that makes the model repeat itself lowers it.",
+        "Generation entropy, in bits times 100 (no percentage): weighted entropies of the 2-grams "
+        "and 3-grams of free texts about the subject, prompt included. An edit that makes the "
+        "model repeat itself lowers it.",
     ),
     "RS": _score(
         "RS",
-        "Reference score, times 100: likeness (cosine of TF-IDF) of those texts to texts about "
-        "others that the new target is true of.",
+        "Reference score, cosine times 100: likeness (of TF-IDF vectors) of those texts to texts "
+        "about others that the new target is true of.",
     ),
 }
 OTHER: Mapping[str, Column] = {

@@ -93,9 +93,11 @@ def choices(material: Material) -> Table | None:
         header=("Run", "Chosen", "Tried on training cases", "Edits that stopped early"),
         rows=tuple(rows),
         notes=(
-            "An edit stops early once its own target is the likeliest answer. Tried: the share of "
-            "the training cases whose edits did so in time. The last column: the share of the "
-            "validation edits. A dash: one step, or nothing to try.",
+            "An edit stops early once its own target is the likeliest answer. Tried, of a rate: "
+            "the share of training cases whose edits did so in time. A try ends as soon as it is "
+            "settled whether the share is enough, so an accepted rate has at least what stands "
+            "here, and a rejected one has it of the cases that had ended. The last column: the "
+            "share of the validation edits. A dash: one step, or nothing to try.",
         ),
         look="facts",
     )
@@ -136,6 +138,18 @@ def data(material: Material) -> Shown:
         look="texts",
     )
     return frame, table
+
+
+def kept_probes(material: Material, bench: str) -> list[str]:
+    """Which locality probes are asked: a note, where the others were left out."""
+    notes = material.audits[bench].get("labels", {})
+    if not notes.get("probes"):
+        return []
+    share = columns.number(100 * notes["probes_right"] / notes["probes"], 1)
+    return [
+        "Locality probes are those that the base model gets exactly right before any edit: "
+        f"{notes['probes_right']:,} of {notes['probes']:,} ({share} %)."
+    ]
 
 
 def _quality(key: str, value: Any) -> Cell:

@@ -60,7 +60,7 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
     if y_name not in frame or x_name not in frame:
         return None
     edited = frame[(frame["editor"] != UNEDITED) & frame[y_name].notna() & frame[x_name].notna()]
-    shown = edited[np.isfinite(edited[f"{x_name}_high"])]
+    shown = edited[np.isfinite(edited[x_name])]
     if shown.empty:
         return None
 
@@ -80,7 +80,8 @@ def success_and_drawdown(bench: str, frame: pd.DataFrame, order: Sequence[str]) 
                 linewidth=1.2,
                 label=str(row["editor"]),
             )
-        _spread_axis(axes, shown[x_name], shown[f"{x_name}_high"], shown[f"{x_name}_low"])
+        ends = (shown[name].fillna(shown[x_name]) for name in (f"{x_name}_low", f"{x_name}_high"))
+        _spread_axis(axes, shown[x_name], *ends)
         axes.set_ylim(-0.04, 1.04)
         axes.set_xlabel(_axis(x_name))
         axes.set_ylabel("Edit success on a rephrasing (share of cases)")
@@ -156,9 +157,12 @@ def unit(name: str) -> str:
 
 
 def _arms(row: pd.Series, name: str) -> NDArray[np.float64]:
-    """How far an interval reaches below and above its value, as matplotlib wants it."""
+    """How far an interval reaches below and above its value, as matplotlib wants it.
+
+    Where there is no interval (a single group), nowhere.
+    """
     value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return np.maximum([[value - low], [high - value]], 0)
+    return np.nan_to_num(np.maximum([[value - low], [high - value]], 0))
 
 
 def _spread_axis(axes: Axes, *positions: pd.Series) -> None:

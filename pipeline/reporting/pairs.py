@@ -96,6 +96,8 @@ def _cell(row: Mapping[str, Any] | None) -> Cell:
 
 
 def _reading(row: Mapping[str, Any]) -> str:
+    if math.isnan(row["low"]) and math.isfinite(row["difference"]):
+        return "no interval: a single group of edits"
     if not row["low"] <= row["high"] or row["low"] <= 0 <= row["high"]:
         return "no difference shown"
     lower_is_better = columns.ALL[row["metric"]].better == "lower"

@@ -15,11 +15,16 @@ from pipeline.reporting.words import text
 
 Shown = tuple[pd.DataFrame, Table]
 # What an editor asks for at the moment of the edit, beside the prompt and its target.
-_NEEDS_MORE: Mapping[str, str] = {"ft_kl": "unrelated examples, fresh ones at every step"}
+_SUBJECT = "the subject's place in the prompt, and the model's second moments"
+_NEEDS_MORE: Mapping[str, str] = {
+    "ft_kl": "unrelated examples, fresh ones at every step",
+    "rome": _SUBJECT,
+    "memit": _SUBJECT,
+}
 _HEAD = {
     "preserves": "Leaves the model as it is",
     "pair_only": "Needs the edit pair alone",
-    "at_once": "Edits at once, at most here",
+    "at_once": "Takes several edits at once",
     "steps": "Steps per edit",
     "seconds": "Seconds per edit",
     "memory_mb": "Memory over the leanest, MB",
@@ -46,9 +51,11 @@ def properties(material: Material) -> Shown:
     notes = [
         "Leaves the model as it is: no, where the editor trains the model that it edits; then the "
         "runs hold measures of the original model too. Needs the edit pair alone: at the moment of "
-        "the edit; beforehand each learns, or has a setting chosen, on training cases. A "
-        "range is over the benchmarks; a dash: the editor learns nothing by steps, or it was not "
-        "recorded.",
+        "the edit; before it, an editor with seconds of fitting has learned, or had a setting "
+        "chosen, on training cases. Takes several edits at once: every editor here makes any "
+        "number of them as one; how success and drawdown bear it is the study `batched`'s to say. "
+        "A range is over the benchmarks; a dash: the editor learns nothing by steps, or it was "
+        "not recorded.",
         "Memory over the leanest: peak memory of the evaluating process less the least that any "
         "editor took on the same benchmark.",
     ]
@@ -92,7 +99,7 @@ def _row(material: Material, alg: str, runs: list[Run]) -> dict[str, Any]:
         "editor": alg,
         "preserves": "no" if any(material.adapts(run) for run in runs) else "yes",
         "pair_only": f"no: {_NEEDS_MORE[alg]}" if alg in _NEEDS_MORE else "yes",
-        "at_once": max((run.k for run in runs if not run.in_turn), default=1),
+        "at_once": _at_once(max((run.k for run in runs if not run.in_turn), default=1)),
     }
     measured: Mapping[str, Iterable[float]] = {
         "steps": cost("steps_mean"),
@@ -120,9 +127,11 @@ def _above_leanest(material: Material, run: Run) -> float:
     return peaks[run.name] - min(peaks.values())
 
 
+def _at_once(most: int) -> str:
+    return f"yes: up to {most} here" if most > 1 else "yes"
+
+
 def _told(frame: pd.DataFrame, name: str) -> bool:
-    if name == "at_once":
-        return bool((frame[name] > 1).any())
     return name not in _NUMBERS or bool(frame[f"{name}_high"].notna().any())
 
 

@@ -61,3 +61,20 @@ def skipped(material: Material) -> Table | None:
     ]
     head = ("Benchmark", "Editor", "Why")
     return Table(header=head, rows=tuple(rows), look="facts") if rows else None
+
+
+def covered(material: Material) -> str:
+    """What was run, where nothing of it was left out."""
+    benches = [bench.name for bench in material.request.benches]
+    pairs = {(run.bench, run.alg) for run in material.request.runs}
+    editors = dict.fromkeys(run.alg for run in material.request.runs)
+    if not pairs:
+        return "The study edits nothing."
+    if pairs >= {(bench, editor) for bench in benches for editor in editors}:
+        return "Every editor was run on every benchmark."
+    ran = [
+        f"{title(bench)}: {', '.join(alg for alg in editors if (bench, alg) in pairs)}"
+        for bench in benches
+        if any(bench == on for on, _ in pairs)
+    ]
+    return f"The study's plan is {'; '.join(ran)}. Nothing of it was left out."

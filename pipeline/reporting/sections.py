@@ -70,6 +70,11 @@ _TOGETHER = (
     "scored on the model that all k have changed; the next k start from the unedited model again. "
     "Intervals draw whole groups of k cases."
 )
+_IN_TURN = (
+    "k cases are edited one after another, each on the model as those before it left it (k = 1: "
+    "one edit alone), and every case is scored when all k are made; the next k start from the "
+    "unedited model again. Intervals draw whole groups of k cases."
+)
 _SCORED = {
     "validation": "Only validation cases are scored: editors and their settings have never seen "
     "them.",
@@ -91,16 +96,19 @@ def _how_to_read(report: Report) -> None:
         for name, column in columns.ALL.items()
         if name in shown and name not in columns.OTHER
     ]
-    many = any(run.k > 1 for run in report.material.request.runs)
+    runs = report.material.request.runs
+    made = _TOGETHER if any(run.k > 1 for run in runs) else _ALONE
+    made = _IN_TURN if any(run.in_turn for run in runs) else made
     report.add(
         Heading(text="How to read this", key="reading"),
         Paragraph(
-            text=f"{_TOGETHER if many else _ALONE} {_SCORED[report.material.request.split]} In "
+            text=f"{made} {_SCORED[report.material.request.split]} In "
             "brackets stand 95 % bootstrap intervals over cases. An interval without width says "
             "that all cases came out alike, not that the number is certain: with n such cases the "
             "true share may still lie about 3/n away. A case that breaks the model counts as "
             "failed. The first row of each table is the model before any edit; what compares with "
-            "it has a dash there, and every other dash has its reason below the table."
+            "it has a dash there. Any other dash: the editor or benchmark has no such number, or "
+            "too few cases have one; where an editor was left out, the reason is below the table."
         ),
         Folded(summary="What each metric measures", blocks=(Terms(items=tuple(terms)),)),
     )
@@ -138,7 +146,7 @@ def _benchmark(report: Report, bench: Bench) -> None:
     setting = published.setting(bench.paper, bench.name) if bench.paper else None
     name = tables.title(bench.name)
     report.csv[bench.name] = frame
-    notes = tables.table_notes(frame)
+    notes = [*tables.table_notes(frame), *details.kept_probes(report.material, bench.name)]
     if setting:
         notes.append(f"Published: {setting.source}; {setting.model}; {setting.data}.")
     report.add(
@@ -152,7 +160,7 @@ def _benchmark(report: Report, bench: Bench) -> None:
         ),
     )
     if "S" in frame:
-        caption = "Likelihood scores, in percent; a tie fails"
+        caption = "Likelihood scores times 100: S, ES, PS and NS in percent; a tie fails"
         report.add(tables.main_table(frame, columns.SCORES, caption, setting=setting))
     if report.material.base[bench.name]["kind"] == "causal" and bench.name.startswith("zsre"):
         caption = "As zsRE is scored for language models, in percent"
@@ -243,7 +251,7 @@ def _record(report: Report) -> None:
     material = report.material
     left_out, changed = provenance.skipped(material), provenance.differences(material)
     report.add(Heading(text="What was left out or changed", key="record"))
-    report.add(left_out or Paragraph(text="Every editor was run on every benchmark."))
+    report.add(left_out or Paragraph(text=provenance.covered(material)))
     if changed:
         report.add(
             Paragraph(text="Settings where `params.yaml` differs from the default composition:"),
@@ -264,6 +272,7 @@ _SECTIONS: tuple[Callable[[Report], None], ...] = (
     studies.at_once,
     studies.in_turn,
     studies.ablations,
+    studies.hardened,
     studies.places,
     studies.cache,
     studies.traced,

@@ -15,6 +15,7 @@ from pipeline.reporting.tables import title
 
 PLACES = ("mlp", "attention")
 RADII = ("half", "double")
+HARD = "hard"
 # In the paper's order, which ends with the editor as it is.
 _ABLATIONS = (
     "no_sharing",
@@ -41,7 +42,9 @@ def ablated(material: Material, bench: str) -> list[Run]:
     """The variants on a benchmark, the editor as it is after its own; [] where there are none."""
     runs = [run for run in material.of(bench) if run.k == 1]
     others = [
-        run for run in runs if run.variant and not set(run.variant.split("_")) & {*PLACES, *RADII}
+        run
+        for run in runs
+        if run.variant and not set(run.variant.split("_")) & {*PLACES, *RADII, HARD}
     ]
     algs = {run.alg for run in others}
     whole = [run for run in runs if run.alg in algs and not run.variant]
@@ -52,6 +55,30 @@ def ablated(material: Material, bench: str) -> list[Run]:
         return run.alg, not run.variant, at
 
     return sorted([*others, *whole], key=order) if others else []
+
+
+def hardened(material: Material) -> list[Run]:
+    """Runs of editors that were also trained on hard neighbours, and these; [] for none."""
+    runs = [run for run in material.request.runs if run.k == 1 and run.variant in ("", HARD)]
+    both = {(run.bench, run.alg) for run in runs if run.variant == HARD}
+    return [run for run in runs if (run.bench, run.alg) in both]
+
+
+def hard(material: Material, bench: Bench, runs: Sequence[Run]) -> Table:
+    """Success, and what it cost ever nearer to the edit, a row per run on one benchmark."""
+    names = (headline.SUCCESS, "accuracy_drawdown", "neighbour_drawdown", "hard_neighbour_drawdown")
+    rows = [
+        (
+            Cell(text=run.label),
+            *(headline.value(material.metrics[run.name], name).cell(name) for name in names),
+        )
+        for run in runs
+        if run.bench == bench.name
+    ]
+    heads = [
+        f"{columns.ALL[name].label} ({'↑' if i == 0 else '↓'})" for i, name in enumerate(names)
+    ]
+    return Table(header=("Editor", *heads), rows=tuple(rows), caption=title(bench.name))
 
 
 def placed(material: Material) -> list[Run]:
