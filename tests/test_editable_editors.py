@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,6 +152,20 @@ def test_the_rate_of_edits_made_together_is_theirs_together(tmp_path: Path) -> N
     one = Editable.load(model_folder("gpt2", tmp_path / "model"), guard=QUIET)
     (edit,) = one.edit(corrections_for(one.face)[:3], together=True, steps=60)
     assert edit.right
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"alg": "ft", "moments": Path("texts.txt")}, "second moments for an editor that edits by"),
+        ({"alg": "ft_w", "settings": {"place": "attention"}}, "place: it edits one block"),
+        ({"alg": "ft_l", "settings": {"blocks": 1}}, "blocks: it edits one block"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(how: dict[str, Any], expected: str) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with pytest.raises(SettingsError, match=expected):
+        one.edit([("Where was Ada Verrin born?", " Oslo")], **how)
 
 
 def test_trying_out_writes_nothing(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def ready(
         raise EditorError(
             expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others()
         )
+    _refuse_idle(alg, editor, module.Config, source)
     if "moments" in editor.needs:
         _refuse_no_subject(alg, asked)
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
@@ -128,6 +129,25 @@ def ready(
     elif editor.needs - {"moments"}:
         _fit(editor, face, source, alg, base_hash)
     return Ready(alg, settings, editor, identity(editor))
+
+
+def _refuse_idle(alg: str, editor: Editor, config: type, source: Source) -> None:
+    """Raises SettingsError for what was given and would change nothing."""
+    if source.moments is not None and "moments" not in editor.needs:
+        raise SettingsError(
+            expected="second moments for an editor that edits by them (rome, memit)",
+            found=f"{source.moments} for {alg}",
+            remedy="Leave it out, or choose one of those editors.",
+        )
+    names = {item.name for item in fields(config)}
+    # FT-W and FT-L fine-tune one block, and have FT's other settings.
+    idle = {"place", "blocks"} & set(source.settings) if "block" in names else set()
+    if idle:
+        raise SettingsError(
+            expected=f"settings that change what {alg} does",
+            found=f"{' and '.join(sorted(idle))}: it edits one block, {alg}'s `block`",
+            remedy="Set `block` instead, or use ft.",
+        )
 
 
 def keep(done: Ready, folder: Path, base_hash: str) -> None:
