@@ -38,7 +38,7 @@ def check(params: Params) -> None:
     build(tracing.Config, params["tracing"], "tracing")
     for bench in params["traces"]:
         pick(params, f"benches.{bench}")
-    for part in ("editors", "settings", "evaluate", "benches"):
+    for part in ("editors", "settings", "evaluate", "benches", "statistics", "tracing"):
         for path, value in flatten(params[part], part).items():
             _check_range(path, value)
 
