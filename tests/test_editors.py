@@ -124,7 +124,11 @@ def test_adapting_twice_changes_nothing(fitted: Editor, edited: Face) -> None:
 
 
 def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
-    """Of a memory the target is the argmax: its one-hot logits of size 1 are never confident."""
+    """Of a memory the target is the argmax: its one-hot logits of size 1 are never confident.
+
+    An edit at the subject alone hardly reaches some targets of a random model, and what little it
+    does there is also felt at the other words: a hundredth of a nat, of six, may go either way.
+    """
     requests = [case.request() for case in make_cases(edited, 4)]
     batch = edited.encode([(r.prompt, r.target) for r in requests])
     before = nll(edited.logits(batch), batch)
@@ -134,8 +138,9 @@ def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
     if isinstance(patch, Memory):
         assert right.all()
         return
-    assert (after <= before).all()
-    assert after.sum() < before.sum()
+    margin = 0.01 if "moments" in fitted.needs else 0.0
+    assert (after <= before + margin).all()
+    assert after.sum() < before.sum() - 4 * margin
 
 
 def test_rows_equal_singles(fitted: Editor, edited: Face) -> None:

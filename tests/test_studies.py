@@ -199,7 +199,7 @@ def test_edits_at_once_by_k(batches: tuple[reporting.Request, Path]) -> None:
     svg = (folder / "figures" / "batched-zsre.svg").read_text()
     assert all(word in svg for word in ("Edits at once (k)", "mend", "enn", "Drawdown"))
     assert "FillBetween" in svg or "PolyCollection" in svg  # bands
-    assert "| mend | yes | yes | 25 |" in text
+    assert "| mend | yes | yes | yes: up to 25 here |" in text
 
 
 def test_edits_in_turn_by_number(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_the_caches_radius(tmp_path: Path) -> None:
 
 def test_notes_without_a_curve_give_no_figure() -> None:
     assert caching.curve({"epsilon": 2.0}).empty
-    assert caching.picture("zsre", {"epsilons": [1.0], "other": 3}, ["cache"]) is None
+    assert caching.picture("zsre", {"epsilons": [1.0], "other": 3}, ["cache"], "drawdown_accuracy") is None
 
 
 def test_published_tables_stand_beside_only_over_the_same_model_and_data() -> None:
