@@ -33,6 +33,7 @@ _CHATTER = (
     "To enable",
 )
 _SKIPPED = "didn't change, skipping"
+_DVC, _QUICK_DVC = ("dvc",), ("python", "-m", "pipeline.quick_dvc")
 
 
 class StageError(ErrataError):
@@ -64,7 +65,7 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
     with warm() as folder:
         environment = warmed(environment, folder)
         _Lanes(root, params, count, environment).run(stale)
-        _dvc(root, ["repro"], environment)
+        _dvc(root, ["repro"], environment, command=_QUICK_DVC)
 
 
 def _stale(root: Path) -> set[str]:
@@ -129,7 +130,8 @@ class _Lanes:
         """`alone`: the targets without what they need, which other lanes are reading."""
         if not self.ended.is_set():
             words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
-            _dvc(self.root, [*words, *lane.targets], self.environment, f"{lane.name} | ")
+            words += lane.targets
+            _dvc(self.root, words, self.environment, f"{lane.name} | ", command=_QUICK_DVC)
 
 
 def _before(params: Params, bench: str) -> tuple[str, ...]:
@@ -162,11 +164,15 @@ def _editors(params: Params) -> list[_Lane]:
 
 
 def _dvc(
-    root: Path, words: Sequence[str], environment: Mapping[str, str], prefix: str = ""
+    root: Path,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    prefix: str = "",
+    command: Sequence[str] = _DVC,
 ) -> None:
     """Run DVC and pass its words on as they come."""
     with subprocess.Popen(
-        ["dvc", *words],
+        [*command, *words],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,

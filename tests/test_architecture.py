@@ -47,7 +47,7 @@ LAYERS = (
     "percase",
     "metrics",
     "studies",
-    "results composition warm",
+    "results composition warm quick_dvc",
     "lanes",
     "reporting tracking",
     "readme settings",

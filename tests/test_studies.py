@@ -309,7 +309,10 @@ def test_the_caches_radius(tmp_path: Path) -> None:
 
 def test_notes_without_a_curve_give_no_figure() -> None:
     assert caching.curve({"epsilon": 2.0}).empty
-    assert caching.picture("zsre", {"epsilons": [1.0], "other": 3}, ["cache"], "drawdown_accuracy") is None
+    assert (
+        caching.picture("zsre", {"epsilons": [1.0], "other": 3}, ["cache"], "drawdown_accuracy")
+        is None
+    )
 
 
 def test_published_tables_stand_beside_only_over_the_same_model_and_data() -> None:

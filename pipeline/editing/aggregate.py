@@ -111,26 +111,38 @@ def solve(
 ) -> Update:
     """The update of one site, as factors where these are smaller.
 
-    The smaller system is solved where there is a choice: Uᵀ U + λ I of I x I, or U Uᵀ + λ I of
-    T x T. Tokens of zeros (padding) want nothing of a zero key, and change nothing. Solved in
-    float64: with few edits Uᵀ U is far from full rank, and λ may become small.
+    The smaller system is solved: Uᵀ U + P of I x I, or, with W = U P⁻¹, W Uᵀ + 1 of T x T, where
+    (Uᵀ U + P)⁻¹ Uᵀ = Wᵀ (W Uᵀ + 1)⁻¹ and one inverse of P serves all rows. Tokens of zeros
+    (padding) want nothing of a zero key, and change nothing. Solved in float64: with few edits
+    Uᵀ U is far from full rank, and λ may become small.
     """
     T, I, O = *keys_RTI.shape[1:], values_RTO.shape[2]  # noqa: E741
     keys_RIT = keys_RTI.transpose(1, 2)
     dense = T > I * O / (I + O)
-    if moment_II is None and T < I:
-        penalty = ridge.double() * torch.eye(T, dtype=torch.float64, device=ridge.device)
-        root_RNN = torch.linalg.cholesky((keys_RTI @ keys_RIT).double() + penalty)
+    moment_II = None if moment_II is None else moment_II.double()
+    if T < I:
+        scaled_RTI = keys_RTI.double() / ridge.double()
+        if moment_II is not None:
+            scaled_RTI = _divided(scaled_RTI.flatten(0, 1).T, _root(moment_II)).T.view_as(
+                scaled_RTI
+            )
+        root_RTT = _root(scaled_RTI @ keys_RIT.double() + torch.eye(T, device=ridge.device))
+        scaled_RTI = scaled_RTI.to(keys_RTI.dtype)
         if dense:
-            return Dense(_divided(values_RTO, root_RNN).transpose(1, 2) @ keys_RTI)
-        return Factors(values_RTO, _divided(keys_RTI, root_RNN))
+            return Dense(_divided(values_RTO, root_RTT).transpose(1, 2) @ scaled_RTI)
+        return Factors(values_RTO, _divided(scaled_RTI, root_RTT))
     if moment_II is None:
-        moment_II = torch.eye(I, device=ridge.device)
-    penalty = ridge.double() * moment_II.double()
-    root_RNN = torch.linalg.cholesky((keys_RIT @ keys_RTI).double() + penalty)
+        moment_II = torch.eye(I, dtype=torch.float64, device=ridge.device)
+    root_RII = _root((keys_RIT @ keys_RTI).double() + ridge.double() * moment_II)
     if dense:
-        return Dense(_divided(keys_RIT @ values_RTO, root_RNN).transpose(1, 2))
-    return Factors(values_RTO, _divided(keys_RIT, root_RNN).transpose(1, 2))
+        return Dense(_divided(keys_RIT @ values_RTO, root_RII).transpose(1, 2))
+    return Factors(values_RTO, _divided(keys_RIT, root_RII).transpose(1, 2))
+
+
+def _root(x_RNN: Tensor) -> Tensor:
+    """The Cholesky factor L of a symmetric matrix, L Lᵀ."""
+    root_RNN: Tensor = torch.linalg.cholesky(x_RNN)
+    return root_RNN
 
 
 def _divided(x_RNM: Tensor, root_RNN: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Moments:
             raise EditorError(
                 expected=f"the second moment of {site!r}",
                 found=f"those of {', '.join(sorted(self.second_II)) or 'nothing'}",
-                remedy="Add its block to `moments.blocks` (null: all) and run the stage again.",
+                remedy="Add its block to `statistics.blocks` (null: all) and run the stage again.",
             )
         return self.second_II[site].double()
 

@@ -34,7 +34,7 @@ class Config(descent.Config):
         enough: the loss at which a row is left as it is.
     """
 
-    rate: float | None = 5e-4
+    rate: float = 5e-4
     steps: int = 25
     block: int | None = 0
     bound: float = 5e-4

@@ -38,7 +38,7 @@ class Config(descent.Config):
         batch: edits of one step.
     """
 
-    rate: float | None = 5e-4
+    rate: float = 5e-4
     steps: int = 25
     block: int | None = None
     decay: bool = True

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from pipeline.errors import DataError
 from pipeline.models.face import Batch, Encoded, Face, Written, pad
-from pipeline.models.layouts import Kind, blocks
+from pipeline.models.layouts import Kind, attentions
 from pipeline.records import LABELS
 
 
@@ -78,7 +78,7 @@ def _first_token_only(model: PreTrainedModel) -> Iterator[None]:
     if model.base_model._forward_hooks or model.config.chunk_size_feed_forward:
         yield
         return
-    attention = model.get_submodule(blocks(model)[-1]).get_submodule("attention")
+    attention = model.get_submodule(attentions(model)[-1])
     handle = attention.register_forward_hook(_first)
     try:
         yield

@@ -6,6 +6,7 @@ The only place that knows names of modules. A layout is written down, never gues
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from torch import nn
@@ -207,6 +208,15 @@ def blocks(model: nn.Module) -> tuple[str, ...]:
     """Names of all blocks of a model of one stack, in forward order."""
     ((stack, count),) = _stacks(model)
     return tuple(f"{stack.blocks}.{block}" for block in range(count))
+
+
+def attentions(model: nn.Module) -> tuple[str, ...]:
+    """In every block, the module that holds all of its attention's maps."""
+    ((stack, _),) = _stacks(model)
+    parts = zip(*(name.split(".") for name in stack.attention), strict=False)
+    shared = takewhile(lambda names: len(set(names)) == 1, parts)
+    inner = ".".join(names[0] for names in shared)
+    return tuple(f"{block}.{inner}" for block in blocks(model))
 
 
 def downs(model: nn.Module) -> tuple[str, ...]:
