@@ -1,0 +1,62 @@
+"""DVC with libyaml for its lock: the same bytes, other files untouched by it, comments kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+from dvc.utils.serialize import dumps_yaml, load_yaml, modify_yaml
+
+from pipeline.quick_dvc import dumped, quick
+
+ROOT = Path(__file__).parents[1]
+WORDS = ["yes", "null", "", "1e-3", "0123", "a: b", "- x", "#", "ü — é", "x " * 90, "~", "true"]
+LOCK = {
+    "schema": "2.0",
+    "stages": {
+        "b": OrderedDict(cmd="python -m b", params=None),
+        "a": {"words": WORDS, "rates": [1e-5, 0.1, 1.0, 3e-7], "none": None, "of": {}, "ids": []},
+    },
+}
+
+
+def test_the_committed_lock_is_as_dvc_writes_it() -> None:
+    text = (ROOT / "dvc.lock").read_text()
+    assert dumped(load_yaml(ROOT / "dvc.lock")) == text
+
+
+def test_texts_numbers_and_nothing_are_written_as_dvc_does() -> None:
+    assert dumped(LOCK) == dumps_yaml(LOCK)
+
+
+@pytest.mark.parametrize("text", ["two\nlines: \n\nmore", "it's", 'a "word"', "ends in: "])
+def test_what_is_written_otherwise_reads_the_same(text: str, tmp_path: Path) -> None:
+    place = tmp_path / "dvc.lock"
+    place.write_text(dumped({"texts": [text], "next": {text: None}}))
+    assert load_yaml(place) == {"texts": [text], "next": {text: None}}
+
+
+def test_a_lock_is_changed_in_place(tmp_path: Path) -> None:
+    place, twin = tmp_path / "dvc.lock", tmp_path / "twin.lock"
+    place.write_text(dumped(LOCK))
+    twin.write_text(dumps_yaml(LOCK))
+    for modify, path in ((quick(modify_yaml), place), (modify_yaml, twin)):
+        with modify(str(path)) as data:
+            data["stages"].update({"c": OrderedDict(cmd="python -m c"), "b": {"cmd": "other"}})
+    assert place.read_bytes() == twin.read_bytes()
+    assert list(load_yaml(place)["stages"]) == ["b", "a", "c"]
+
+
+def test_a_lock_that_is_not_there_begins_empty(tmp_path: Path) -> None:
+    with quick(modify_yaml)(str(tmp_path / "dvc.lock")) as data:
+        data["schema"] = "2.0"
+    assert (tmp_path / "dvc.lock").read_text() == "schema: '2.0'\n"
+
+
+def test_files_with_comments_keep_them(tmp_path: Path) -> None:
+    place = tmp_path / "dvc.yaml"
+    place.write_text("stages: # the graph\n  a: {cmd: x}\n")
+    with quick(modify_yaml)(str(place)) as data:
+        data["stages"]["b"] = {"cmd": "y"}
+    assert "# the graph" in place.read_text()
