@@ -25,7 +25,7 @@ CONTESTS: dict[str, Build] = {
     "facts": facts.contests,
     "moments": corpus.moments,
 }
-OTHERS = ("bound", "memory", "growth")
+OTHERS = ("bound", "memory", "sizes", "growth")
 CAUSAL = ("scoring", "facts", "moments")
 
 _EXAMPLES = """examples:
@@ -133,11 +133,14 @@ def measure(
         names = ["mend", "ke"]
         found.peaks = memory.measure(size, device, dtype, names)
         found.write()
+    if "sizes" in wanted:
+        found.by_size = memory.by_size(size, device, dtype, list(size.work.learners))
+        memory.draw(found.by_size, found.beside("memory.svg"))
+        found.write()
     if "growth" in wanted:
         base = size if size.name == "tiny" else SIZES["growth"]
         found.lines = growth.measure(base, device, dtype, repeats, short=size.name == "tiny")
-        found.figure = report.figure_of(found.path)
-        growth.draw(found.lines, found.figure)
+        growth.draw(found.lines, found.beside("growth.svg"))
         found.write()
 
 

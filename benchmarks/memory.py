@@ -1,4 +1,4 @@
-"""Peak memory of MEND training above the frozen model, against its budget.
+"""Peak memory of training above the frozen model, against its budget and against the model's size.
 
 In a process of its own on a processor, whose resident memory else holds what came before, and with
 an allocator that gives large blocks back at once, so that what is measured is what is held.
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.clock import peak_memory
 from benchmarks.setup import Setup, setup
-from benchmarks.sizes import Size
+from benchmarks.sizes import Size, resized
 from benchmarks.training import drawn, make_learner
 from pipeline.editing import metalearn
 from pipeline.editing.metalearn import Learner, _learn
@@ -28,6 +29,7 @@ from pipeline.models.layouts import layout_of
 _MB = 2**20
 _STEPS = 3
 _STATE = 4  # parameters, gradients, and Adam's two moments
+_PARTS = (3, 6, 9, 12)  # twelfths of a shape's layers and width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Peak:
     peak_mb: float
     parameters_mb: float  # the editor's, once
     activations_mb: float  # saved for backward inside the edited blocks
+    model_parameters: int = 0
 
     @property
     def budget_mb(self) -> float:
@@ -58,6 +61,45 @@ def measure(size: Size, device: torch.device, dtype: torch.dtype, names: list[st
             values = _in_process(*arguments, torch.get_num_threads())
         found.append(Peak(**values))
     return found
+
+
+def by_size(size: Size, device: torch.device, dtype: torch.dtype, names: list[str]) -> list[Peak]:
+    """The same for models of a quarter of the shape's layers and width, and up to the whole of it.
+
+    MEND's Figures 4 and 6: what an editor's training takes, against the model that it edits.
+    """
+    shapes = [
+        resized(size, layers=max(3, size.layers * part // 12), width=_even(size, part))
+        for part in (_PARTS if size.layers >= 12 else _PARTS[-1:])
+    ]
+    return [peak for shape in shapes for peak in measure(shape, device, dtype, names)]
+
+
+def _even(size: Size, part: int) -> int:
+    """A width in proportion that the heads divide."""
+    return max(1, size.width * part // 12 // size.heads) * size.heads
+
+
+def draw(peaks: list[Peak], path: Path) -> None:
+    """Peak memory against the edited model's parameters, both scales logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5.2, 3.6))
+    for name in dict.fromkeys(peak.name for peak in peaks):
+        own = [peak for peak in peaks if peak.name == name]
+        x = [peak.model_parameters / 1e6 for peak in own]
+        axis.loglog(x, [peak.peak_mb for peak in own], "o-", label=name)
+    axis.set_xlabel("parameters of the edited model (millions)")
+    axis.set_ylabel("peak MB over the frozen model")
+    axis.legend(fontsize=8)
+    axis.grid(visible=True, which="both", alpha=0.2)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 @contextmanager
@@ -97,6 +139,7 @@ def _peak(made: Setup, name: str) -> Peak:
         peak_mb=peak[0],
         parameters_mb=parameters / _MB,
         activations_mb=sum(saved.values()) / _MB,
+        model_parameters=sum(p.numel() for p in made.face.model.parameters()),
     )
 
 

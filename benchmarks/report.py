@@ -66,11 +66,6 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def figure_of(path: Path) -> Path:
-    """Where the figure of a report lies."""
-    return path.with_name(f"{path.name}-growth.svg")
-
-
 class Report:
     """What was measured so far at one size on one device; written anew after every part."""
 
@@ -79,8 +74,12 @@ class Report:
         self.outcomes: list[Outcome] = []
         self.peaks: list[Peak] = []
         self.lines: list[Line] = []
+        self.by_size: list[Peak] = []
         self.bounds: list[dict[str, Any]] = []
-        self.figure: Path | None = None
+
+    def beside(self, name: str) -> Path:
+        """Where a figure of this report lies."""
+        return self.path.with_name(f"{self.path.name}-{name}")
 
     def resume(self) -> None:
         """Take up what an earlier run on the same hardware and software found."""
@@ -99,16 +98,18 @@ class Report:
                     plain=Timing(**plain) if plain else None,
                 )
             )
-        self.peaks = [
-            Peak(**{n: v for n, v in peak.items() if n != "budget_mb"}) for peak in found["memory"]
-        ]
+        self.peaks, self.by_size = (
+            [
+                Peak(**{n: v for n, v in peak.items() if n != "budget_mb"})
+                for peak in found.get(part, [])
+            ]
+            for part in ("memory", "memory_by_size")
+        )
         self.bounds = found["bounds"]
         self.lines = [
             Line(line["what"], line["axis"], tuple(line["values"]), tuple(line["seconds"]))
             for line in found["growth"]
         ]
-        if self.lines:
-            self.figure = figure_of(self.path)
 
     def add(self, outcome: Outcome) -> None:
         """Put a contest in the place of an earlier one, or at the end."""
@@ -137,6 +138,7 @@ class Report:
                 {**asdict(o), "ratio": o.ratio, "cpu_ratio": o.cpu_ratio} for o in self.outcomes
             ],
             "memory": [{**asdict(p), "budget_mb": p.budget_mb} for p in self.peaks],
+            "memory_by_size": [asdict(peak) for peak in self.by_size],
             "bounds": self.bounds,
             "growth": [{**asdict(line), "exponent": line.exponent} for line in self.lines],
         }
@@ -147,7 +149,7 @@ class Report:
         parts += [f"- {name.replace('_', ' ')}: {value}" for name, value in self.about.items()]
         if self.outcomes:
             parts += ["\n## Against one at a time\n", as_markdown(table(self.outcomes)), _LEGEND]
-        parts += self._bounds() + self._memory() + self._growth()
+        parts += self._bounds() + self._memory() + self._by_size() + self._growth()
         return "\n".join(parts) + "\n"
 
     def _bounds(self) -> list[str]:
@@ -182,6 +184,23 @@ class Report:
         ]
         return ["\n## Memory\n", as_markdown(rows)]
 
+    def _by_size(self) -> list[str]:
+        if not self.by_size:
+            return []
+        names = list(dict.fromkeys(peak.name for peak in self.by_size))
+        models = list(dict.fromkeys(peak.model_parameters for peak in self.by_size))
+        taken = {(peak.name, peak.model_parameters): peak.peak_mb for peak in self.by_size}
+        rows = [("the edited model", *(f"{name}, peak MB over it" for name in names))]
+        rows += [
+            (
+                f"{model / 1e6:.3g} million parameters",
+                *(f"{taken[name, model]:.0f}" for name in names),
+            )
+            for model in models
+        ]
+        picture = f"\n![Memory]({self.beside('memory.svg').name})"
+        return ["\n## Memory of training by the model's size\n", as_markdown(rows), picture]
+
     def _growth(self) -> list[str]:
         if not self.lines:
             return []
@@ -201,8 +220,8 @@ class Report:
             f"\nThroughput of scoring reaches 80 % of its best at {found[1]} cases; up to there it "
             f"grows as rows to the power of {found[0]:.2f}."
         )
-        picture = [f"\n![Growth]({self.figure.name})"] if self.figure else []
-        return ["\n## Growth\n", as_markdown(rows), text, *picture]
+        picture = f"\n![Growth]({self.beside('growth.svg').name})"
+        return ["\n## Growth\n", as_markdown(rows), text, picture]
 
 
 _LEGEND = (

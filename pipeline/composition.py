@@ -120,7 +120,8 @@ def record_differences(root: Path) -> list[tuple[str, Any, Any]]:
     ]
     # A record too broken to compose or to derive from is compared with the default as it stands.
     with suppress(SettingsError, KeyError):
-        usual = parse(compose(root, [f"{key}={_quoted(value)}" for key, value, _ in chosen]))
+        if chosen:
+            usual = parse(compose(root, [f"{key}={_quoted(value)}" for key, value, _ in chosen]))
         usual.update(derive(recorded))
     known = {key for key, _, _ in chosen}
     return chosen + [item for item in differences(recorded, usual) if item[0] not in known]

@@ -79,18 +79,17 @@ def check_root(params: Mapping[str, Any]) -> None:
 def read_params(path: Path = Path(RECORD)) -> Params:
     """The composed settings, as plain dictionaries and lists.
 
-    Read with OmegaConf, because PyYAML takes `1e-5` for text.
+    Read as DVC reads them; PyYAML would take `1e-5` for text.
 
     Raises:
         DataError: the file is missing or is no YAML mapping.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
         raise DataError(
             expected=f"composed settings in {path}",
             found=str(error),

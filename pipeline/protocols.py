@@ -51,13 +51,14 @@ def batched(
     seed: int = 0,
     *,
     in_turn: bool = False,
+    by_relation: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Edit the clean model with k cases at once; groups run side by side in rows.
 
-    With `in_turn` a group's k cases are edited one after another, and so are the groups.
-
-    Groups are drawn by seed, since neighbours in a file are often about one subject. Probes that
-    another edit of their group is about are not scored where they should stay as they were.
+    With `in_turn` a group's k cases are edited one after another, and so are the groups. With
+    `by_relation` all cases of a group are of one relation. Groups are drawn by seed, since
+    neighbours in a file are often about one subject. Probes that another edit of their group is
+    about are not scored where they should stay as they were.
 
     Where the editor trained a model of its own, `pre_*` is that model and `orig_*` is `face`.
 
@@ -69,15 +70,15 @@ def batched(
         group), stopped_early, peak_rss_mb.
 
     Raises:
-        EditorError: there are fewer than k cases, or edits of one group contradict each other.
+        EditorError: there are fewer than k cases (of a relation), or edits of a group disagree.
     """
     adapted = editor.adapt(face)
     original = None if adapted is face else face
     in_turn = in_turn and k > 1
     make = _one_by_one(editor) if in_turn else editor.edit
-    whole = _groups(cases, k, seed, config.most)
-    per_shard = 1 if in_turn else max(1, config.cases // k)
-    shards = [whole[start : start + per_shard] for start in range(0, len(whole), per_shard)]
+    whole = _groups(cases, k, seed, config.most, by_relation=by_relation)
+    size = 1 if in_turn else max(1, config.cases // k)
+    shards = [whole[start : start + size] for start in range(0, len(whole), size)]
     outcomes: list[scoring.Row] = []
     timings: list[dict[str, Any]] = []
     for number, shard in enumerate(bar(shards, "edit and score")):
@@ -138,12 +139,16 @@ def _tokens(face: Face, request: Request) -> int:
     return len(face.tokenise([(request.prompt, request.target)])[0].labels)
 
 
-def _groups(cases: Sequence[Case], k: int, seed: int, most: int | None) -> list[Sequence[Case]]:
+def _groups(
+    cases: Sequence[Case], k: int, seed: int, most: int | None, *, by_relation: bool = False
+) -> list[Sequence[Case]]:
     """Groups of k, drawn by seed; where `most` cases are enough, no more than hold them."""
-    order = list(cases)
+    order, draws = list(cases), random.Random(f"{seed}/groups of {k}")
     if k > 1 or most is not None:
-        random.Random(f"{seed}/groups of {k}").shuffle(order)
-    whole = groups.whole(order, k)
+        draws.shuffle(order)
+    whole = groups.of_one_relation(order, k) if by_relation else groups.whole(order, k)
+    if by_relation:
+        draws.shuffle(whole)
     return whole if most is None else whole[: -(-most // k)]
 
 

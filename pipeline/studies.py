@@ -16,6 +16,7 @@ from pipeline.config import Params
 from pipeline.errors import SettingsError, near_misses
 
 EVERY = "all"  # in `variants`: every editor that has the settings
+ONE_RELATION = "one_relation"  # what a run is called whose groups are of one relation each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Plan:
             it left it, by editors fitted for one.
         train_for_k: whether editors that learn are fitted for each number of edits; else those
             fitted for one edit make all of them, as in MEMIT's scaling curves.
+        by_relation: whether edits of one relation each are made at once too, beside edits of any
+            (MEMIT's section on categories of facts edited together).
     """
 
     among: tuple[str, ...] | None = None
@@ -45,6 +48,7 @@ class Plan:
     least_steps: int = 1
     in_turn: bool = False
     train_for_k: bool = True
+    by_relation: bool = False
 
     def __post_init__(self) -> None:
         """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
@@ -188,7 +192,7 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
             found.settings[f"{bench}-{label}"] = settings
             folder = f"data/{values['suite']}/{bench}/editors/{label}"
             learned = folder if traits["learns"] else f"pipeline/editors/{alg}.py"
-            found.runs[f"{bench}-{_label(alg, variant, k, 't' if plan.in_turn else 'k')}"] = {
+            item = {
                 "bench": bench,
                 "alg": alg,
                 "variant": variant,
@@ -201,6 +205,15 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
                 "moments": _moments_folder(values, bench) if needs_moments else learned,
                 "settings": f"{bench}-{label}",
             }
+            for called in _groupings(plan, variant, k):
+                name = f"{bench}-{_label(alg, called, k, 't' if plan.in_turn else 'k')}"
+                found.runs[name] = item | {"variant": called, "by_relation": called != variant}
+
+
+def _groupings(plan: Plan, variant: str, k: int) -> list[str]:
+    """What a variant's runs of k edits at once are called: of any cases, and of one relation."""
+    alike = [f"{variant}_{ONE_RELATION}".strip("_")] if plan.by_relation and k > 1 else []
+    return [variant, *alike]
 
 
 def _variants(plan: Plan, alg: str) -> dict[str, dict[str, Any]]:

@@ -325,6 +325,18 @@ def test_moments_are_taken_where_a_run_needs_them() -> None:
     assert derive(values(**asked, algs=["mend"]))["moments"] == {}
 
 
+def test_edits_of_one_relation_stand_beside_edits_of_any() -> None:
+    plan = {"ks": [1, 4], "train_for_k": False, "by_relation": True, "on_benches": ["counterfact"]}
+    runs = derive(values(plan=plan, algs=["rome"]))["runs"]
+    found = {name: (item["variant"], item["by_relation"]) for name, item in runs.items()}
+    assert found == {
+        "counterfact-rome": ("", False),
+        "counterfact-rome-k4": ("", False),
+        "counterfact-rome-one_relation-k4": ("one_relation", True),
+    }
+    assert len({item["settings"] for item in runs.values()}) == 1
+
+
 def test_editors_fitted_for_one_edit_can_make_many() -> None:
     derived = derive(values(plan={"ks": [1, 4], "train_for_k": False}))
     runs = derived["runs"]

@@ -44,6 +44,22 @@ def test_groups_are_consecutive_and_whole() -> None:
     assert [len(part) for part in groups.chunks(cases, 5)] == [5, 2]
 
 
+def test_groups_of_one_relation() -> None:
+    cases = [case(str(n), relation=relation) for n, relation in enumerate("abacaab")]
+    cases.append(case("none"))
+    assert [[c.id for c in group] for group in groups.of_one_relation(cases, 2)] == [
+        ["0", "2"],
+        ["4", "5"],
+        ["1", "6"],
+    ]
+    drawn = protocols._groups(cases, 2, 0, None, by_relation=True)
+    assert sorted(c.id for group in drawn for c in group) != [c.id for c in cases]
+    assert all(len({c.relation for c in group}) == 1 for group in drawn)
+    assert drawn == protocols._groups(cases, 2, 0, None, by_relation=True)
+    with pytest.raises(EditorError, match=r"at least 5 cases.*found at most 4.*plan.by_relation"):
+        groups.of_one_relation(cases, 5)
+
+
 def test_probes_about_another_edit_are_taken_out() -> None:
     ada, tom = case("Ada"), case("Tom Asker")
     kept, dropped = groups.judged([ada, tom])

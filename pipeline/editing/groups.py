@@ -32,6 +32,30 @@ def whole(cases: Sequence[Case], k: int) -> list[Sequence[Case]]:
     return groups
 
 
+def of_one_relation(cases: Sequence[Case], k: int) -> list[Sequence[Case]]:
+    """Groups of k cases of one relation each, in their order; what fills no group is left out.
+
+    Raises:
+        EditorError: no relation has k cases.
+    """
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.relation, []).append(case)
+    most = max((len(own) for relation, own in found.items() if relation), default=0)
+    if most < k:
+        raise EditorError(
+            expected=f"a relation with at least {k} cases to edit at once",
+            found=f"at most {most}",
+            remedy="Lower k (`plan.ks`), set plan.by_relation to false, or ask for more cases.",
+        )
+    return [
+        group
+        for relation, own in found.items()
+        if relation and len(own) >= k
+        for group in whole(own, k)
+    ]
+
+
 def chunks(cases: Sequence[Case], size: int, k: int = 1) -> Iterator[Sequence[Case]]:
     """Consecutive parts of about `size` cases, made of whole groups of k; the rest is left out."""
     size = max(1, size // k) * k

@@ -19,6 +19,7 @@ from pipeline.reporting.blocks import DASH, Cell, Picture, Table
 from pipeline.reporting.inputs import Bench, Material, Run
 from pipeline.reporting.lines import Line, Panel, panels
 from pipeline.reporting.tables import UNEDITED, title
+from pipeline.studies import ONE_RELATION
 
 SHOWN = ("S", "ES", "PS", "NS", "GE", "RS")
 CURVES = ("S", "ES", "PS", "NS")
@@ -81,7 +82,7 @@ def table(material: Material, bench: Bench, found: pd.DataFrame) -> Table:
         header=("Editor", "Edits at once", *head),
         rows=tuple(rows),
         caption=f"{title(bench.name)}: every editor at its largest number of edits at once",
-        notes=tuple(_notes(largest)),
+        notes=(*_notes(largest), *_of_one_relation(material, bench.name)),
     )
 
 
@@ -104,6 +105,15 @@ def _notes(largest: pd.DataFrame) -> list[str]:
     if largest["GE"].notna().any() and largest["RS"].isna().all():
         notes.append(f"RS: {DASH} because the cases come without reference texts.")
     return notes
+
+
+def _of_one_relation(material: Material, bench: str) -> list[str]:
+    if not any(run.variant.endswith(ONE_RELATION) for run in runs(material, bench)):
+        return []
+    return [
+        f"{ONE_RELATION}: all edits of a group are of one relation, and relations with fewer cases "
+        "are left out; else they are of any."
+    ]
 
 
 def _published(bench: Bench, editors: Sequence[str]) -> list[tuple[Cell, ...]]:
