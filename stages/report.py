@@ -57,6 +57,7 @@ def _bench(params: Params, bench: str) -> reporting.Bench:
         base=folder / "base.json",
         card=folder / "prepared" / "card.json",
         audit=folder / "labelled" / "audit.json",
+        moments=folder / "moments" / "moments.json" if bench in params["moments"] else None,
         paper=params["benches"][bench]["paper"],
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+import pytest
 from fake_runs import Fake, request, study
 
 from pipeline import reporting
@@ -41,6 +43,40 @@ def test_zsre_of_a_language_model_has_the_scores_of_its_papers(tmp_path: Path) -
     for word in ("Score", "Efficacy, tokens", "Paraphrase, tokens", "Specificity, tokens",
                  "Agreement, unrelated", "Generated, own wording"):  # fmt: skip
         assert word in head
+
+
+def test_zsre_of_a_language_model_by_number_of_edits(tmp_path: Path) -> None:
+    runs = [Fake("zsre", "memit", 0.9, 0.1), Fake("zsre", "memit", 0.7, 0.2, k=4)]
+    told = study(tmp_path, "zsre_lm", runs)
+    bench = told.benches[0]
+    write_json(bench.base, {**read_json(bench.base), "kind": "causal"})
+    text = _report(told, tmp_path / "report")
+    found = pd.read_csv(tmp_path / "report" / "tables" / "scaling-zsre.csv").set_index("n")
+    for run in told.runs:
+        rows = pd.read_parquet(run.folder / "outcomes.parquet")
+        own = rows[rows["probe"] == "edit"]
+        share = own.groupby("case_id")["tf_token_acc"].mean().mean()
+        assert found.loc[run.k, "token_accuracy_edit"] == pytest.approx(share)
+    assert "## Scaling: zsRE" in text
+    assert "| Editor | Edits at once | Score (↑) | Efficacy, tokens (↑) |" in text
+    assert "likelier" not in text.partition("## Scaling: zsRE")[2].partition("\n## ")[0]
+
+
+def test_how_far_second_moments_have_settled(tmp_path: Path) -> None:
+    told = study(tmp_path, "scaling", [Fake("counterfact", "memit", 0.9, 0.1)])
+    place = tmp_path / "moments.json"
+    curve = [
+        {"site": f"transformer.h.{block}.mlp.c_proj", "tokens": tokens, "change": 9 / tokens}
+        for tokens in (1000, 2000)
+        for block in (0, 3)
+    ]
+    write_json(place, {"curve": [*curve, {**curve[0], "tokens": 4000, "change": 0.001}]})
+    told = replace(told, benches=(replace(told.benches[0], moments=place),))
+    text = _report(told, tmp_path / "report").partition("## Second moments")[2]
+    assert "| Tokens read | block 0 (↓) | block 3 (↓) |" in text
+    assert "| 1,000 | 0.009 | 0.009 |" in text
+    assert "| 4,000 | 0.001 | – |" in text
+    assert (tmp_path / "report" / "figures" / "moments-counterfact.svg").is_file()
 
 
 def _report(told: reporting.Request, folder: Path) -> str:

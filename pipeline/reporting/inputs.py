@@ -70,7 +70,8 @@ class Run:
 class Bench:
     """One benchmark: its base model's quality, its data card, its audit, all JSON.
 
-    `paper` is the key of a published setting that this suite rebuilds (see `published`), or None.
+    `paper` is the key of a published setting that this suite rebuilds (see `published`), or None;
+    `moments` is of the second moments that some editors read.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Bench:
     card: Path
     audit: Path
     paper: str | None = None
+    moments: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,7 @@ class Material:
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     fits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     traces: Mapping[str, TraceTables] = field(default_factory=dict)
+    moments: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def of(self, bench: str) -> Sequence[Run]:
         """The runs on one benchmark, in order."""
@@ -203,6 +206,11 @@ def read(request: Request) -> Material:
         curves={name: curve for name, curve in curves.items() if not curve.empty},
         fits={run.name: read_json(run.fit) for run in request.runs if run.fit},
         traces={trace.bench: _read_trace(trace) for trace in request.traces},
+        moments={
+            bench.name: pd.DataFrame(read_json(bench.moments)["curve"])
+            for bench in request.benches
+            if bench.moments
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""Many facts written at once: MEMIT's main table, its scaling curves, and scores by relation.
+"""Many facts written at once: MEMIT's main tables, its scaling curves, and scores by relation.
 
 Every number is of the runs' own outcome rows. Where several groups of n edits were made, intervals
 draw whole groups; where one group is all, they draw its cases, given that one joint edit, as the
@@ -21,15 +21,23 @@ from pipeline.reporting.lines import Line, Panel, panels
 from pipeline.reporting.tables import UNEDITED, title
 from pipeline.studies import ONE_RELATION
 
-SHOWN = ("S", "ES", "PS", "NS", "GE", "RS")
-CURVES = ("S", "ES", "PS", "NS")
+FACTS = ("S", "ES", "PS", "NS", "GE", "RS")
+TOKENS = tuple(columns.OTHER)  # zsRE of a language model: score, efficacy, paraphrase, specificity
+_DRAWN = 4
 _LEAST = 5  # cases of a relation that has a row of its own
 _TICKS = 9
 
 
+def shown(material: Material, bench: str) -> tuple[str, ...]:
+    """What MEMIT's tables show of a benchmark: likelihood scores, or shares of tokens of zsRE."""
+    zsre = bench.startswith("zsre") and material.base[bench]["kind"] == "causal"
+    return TOKENS if zsre else FACTS
+
+
 def runs(material: Material, bench: str) -> list[Run]:
-    """The runs that have likelihood scores, if any of them makes more than one edit at once."""
-    own = [run for run in material.of(bench) if "S" in material.metrics[run.name]]
+    """The runs that have these scores, if any of them makes more than one edit at once."""
+    score = shown(material, bench)[0]
+    own = [run for run in material.of(bench) if score in material.metrics[run.name]]
     return own if any(run.k > 1 and not run.in_turn for run in own) else []
 
 
@@ -37,11 +45,12 @@ def frame(material: Material, bench: str) -> pd.DataFrame:
     """Each editor's scores at each n: bench, editor, n, groups, then SCORE, _low, _high, _n."""
     rows = []
     for run in runs(material, bench):
-        groups = int(headline.value(material.metrics[run.name], "ES").n // run.k)
+        names = shown(material, bench)
+        groups = int(headline.value(material.metrics[run.name], names[1]).n // run.k)
         summary = _scores(material, run) if groups == 1 else material.metrics[run.name]
         row: dict[str, object] = {"bench": bench, "editor": editor(run), "n": run.k}
         row |= {"groups": groups}
-        for name in (*SHOWN, "seconds_per_edit"):
+        for name in (*names, "seconds_per_edit"):
             found = headline.value(summary, name)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             row |= {f"{name}_n": found.n}
@@ -60,24 +69,25 @@ def table(material: Material, bench: Bench, found: pd.DataFrame) -> Table:
     before = metrics.unedited(
         material.outcomes[material.untouched(bench.name).name], material.request.seed
     )
+    scores = shown(material, bench.name)
     largest = found.loc[found.groupby("editor", sort=False)["n"].idxmax()]
     rows = [
         (
             Cell(text=UNEDITED),
             Cell(text=DASH),
-            *(headline.value(before, name).cell(name) for name in SHOWN),
+            *(headline.value(before, name).cell(name) for name in scores),
             Cell(text=DASH),
         )
     ]
-    names = (*SHOWN, "seconds_per_edit")
+    names = (*scores, "seconds_per_edit")
     for row in largest.to_dict("records"):
         cells = (
             columns.value_cell(columns.ALL[n], row[n], row[f"{n}_low"], row[f"{n}_high"])
             for n in names
         )
         rows.append((Cell(text=str(row["editor"])), Cell(text=f"{row['n']:,}"), *cells))
-    rows += _published(bench, list(largest["editor"]))
-    head = [columns.ALL[name].label + (" (↓)" if name not in SHOWN else " (↑)") for name in names]
+    rows += _published(bench, list(largest["editor"]), scores)
+    head = [columns.ALL[name].label + (" (↓)" if name not in scores else " (↑)") for name in names]
     return Table(
         header=("Editor", "Edits at once", *head),
         rows=tuple(rows),
@@ -87,13 +97,15 @@ def table(material: Material, bench: Bench, found: pd.DataFrame) -> Table:
 
 
 def _notes(largest: pd.DataFrame) -> list[str]:
-    notes = []
+    notes: list[str] = []
     alone = [str(name) for name in largest["editor"][(largest["groups"] == 1) & (largest["n"] > 1)]]
     if alone:
         notes.append(
             f"{', '.join(alone)}: one group of edits, so the intervals draw its cases, given that "
             "one joint edit; other intervals draw whole groups."
         )
+    if "GE" not in largest:
+        return notes
     if largest["GE"].notna().any():
         counts = sorted({int(n) for n in largest["GE_n"].dropna()})
         notes.append(
@@ -116,7 +128,9 @@ def _of_one_relation(material: Material, bench: str) -> list[str]:
     ]
 
 
-def _published(bench: Bench, editors: Sequence[str]) -> list[tuple[Cell, ...]]:
+def _published(
+    bench: Bench, editors: Sequence[str], scores: Sequence[str]
+) -> list[tuple[Cell, ...]]:
     """The paper's rows, where the suite rebuilds its setting; numbers of others compare nothing."""
     if bench.paper is None:
         return []
@@ -125,7 +139,7 @@ def _published(bench: Bench, editors: Sequence[str]) -> list[tuple[Cell, ...]]:
         (
             Cell(text=name, detail=f"published: {setting.source}, {setting.model}"),
             Cell(text=DASH, detail=setting.data),
-            *(Cell(text=setting.value(name, metric) or DASH) for metric in SHOWN),
+            *(Cell(text=setting.value(name, metric) or DASH) for metric in scores),
             Cell(text=DASH),
         )
         for name in ("base", *editors)
@@ -134,13 +148,17 @@ def _published(bench: Bench, editors: Sequence[str]) -> list[tuple[Cell, ...]]:
 
 
 def picture(bench: str, found: pd.DataFrame, order: Sequence[str]) -> Picture | None:
-    """S, ES, PS and NS against the number of edits made at once, a line per editor."""
+    """The first four scores against the number of edits made at once, a line per editor."""
     if found["n"].nunique() < 2:
         return None
     lines = {str(name): rows.sort_values("n") for name, rows in found.groupby("editor", sort=False)}
+    names = [name for name in found if name in (*FACTS[:_DRAWN], *TOKENS)]
+    words = "efficacy (ES), paraphrase (PS), neighbourhood (NS) and their harmonic mean S"
+    if TOKENS[0] in names:
+        words = "efficacy, paraphrase, specificity (shares of tokens) and their harmonic mean"
     drawn = [
         Panel(
-            label=f"{score} (share)",
+            label=f"{columns.ALL[score].label} (share)",
             lines=tuple(
                 Line(
                     name=name,
@@ -153,12 +171,12 @@ def picture(bench: str, found: pd.DataFrame, order: Sequence[str]) -> Picture | 
             ),
             share=True,
         )
-        for score in CURVES
+        for score in names
     ]
     ticks = sorted(found["n"].unique())
     caption = (
-        f"{title(bench)}: efficacy (ES), paraphrase (PS), neighbourhood (NS) and their harmonic "
-        "mean S against the number of edits made at once (logarithmic); bands are 95 % intervals."
+        f"{title(bench)}: {words} against the number of edits made at once (logarithmic); bands "
+        "are 95 % intervals."
     )
     few = ticks[:: -(-len(ticks) // _TICKS)]
     return panels(f"scaling-{bench}", drawn, "Edits at once (n)", caption, order, ticks=few)
@@ -167,8 +185,10 @@ def picture(bench: str, found: pd.DataFrame, order: Sequence[str]) -> Picture | 
 def by_relation(material: Material, bench: str, found: pd.DataFrame) -> pd.DataFrame:
     """S of each relation's cases at each editor's largest n: editor, n, relation, cases, S, ends.
 
-    Empty where the rows do not say their relation.
+    Empty where the rows do not say their relation, or have no likelihoods to compare.
     """
+    if "S" not in found:
+        return pd.DataFrame()
     largest = found.groupby("editor")["n"].max()
     rows = []
     for run in runs(material, bench):
@@ -208,7 +228,7 @@ def relations(bench: str, found: pd.DataFrame) -> Table:
     return Table(
         header=("Relation", "Cases", *(f"{name}: S (↑)" for name in editors)),
         rows=tuple(rows),
-        caption=f"{title(bench)}: S by relation, all relations edited together",
+        caption=f"{title(bench)}: S by relation",
         notes=(
             f"Relations with at least {_LEAST} cases, at each editor's largest number of edits at "
             "once; intervals over cases. A dash: the relation's cases lack a paraphrase or a "

@@ -280,6 +280,7 @@ _SECTIONS: tuple[Callable[[Report], None], ...] = (
     _base,
     _results,
     _pairs,
+    studies.converged,
     studies.traits,
     _choices,
     _figures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.reporting import (
     batched,
     caching,
+    converging,
     costs,
     headline,
     ordering,
@@ -181,6 +182,18 @@ def traced(report: Report) -> None:
         _section(
             report, Heading(text="Where facts are stored", key=f"tracing-{bench}"), blocks, made
         )
+
+
+def converged(report: Report) -> None:
+    """How far the second moments that editors read have settled."""
+    tables: list[Block] = []
+    made: list[Picture | None] = []
+    for bench, curve in report.material.moments.items():
+        if not curve.empty:
+            report.csv[f"moments-{bench}"] = curve
+            tables.append(converging.table(bench, curve))
+            made.append(converging.picture(bench, curve))
+    _section(report, Heading(text="Second moments", key="moments"), tables, made)
 
 
 def traits(report: Report) -> None:
