@@ -66,6 +66,8 @@ def measure(size: Size, device: torch.device, dtype: torch.dtype, names: list[st
 def by_size(size: Size, device: torch.device, dtype: torch.dtype, names: list[str]) -> list[Peak]:
     """The same for models of a quarter of the shape's layers and width, and up to the whole of it.
 
+    Shapes of fewer than twelve layers are measured whole alone.
+
     MEND's Figures 4 and 6: what an editor's training takes, against the model that it edits.
     """
     shapes = [

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ _CHATTER = (
     "To enable",
 )
 _SKIPPED = "didn't change, skipping"
-_DVC, _QUICK_DVC = ("dvc",), ("python", "-m", "pipeline.quick_dvc")
+_DVC, _QUICK_DVC = ("dvc",), (sys.executable, "-m", "pipeline.quick_dvc")
 
 
 class StageError(ErrataError):

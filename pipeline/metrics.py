@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.bootstrap import Array, column_means, interval, resampled_means
 from pipeline.errors import DataError
@@ -179,8 +180,8 @@ def measured_original(outcomes: pd.DataFrame) -> bool:
 def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Numbers:
     """The paired difference a - b of one metric over the cases that both were measured on.
 
-    Both are drawn again together, so what makes a case hard for both cancels out. An infinite
-    difference of infinities is NaN.
+    Both are drawn again together, so what makes a case hard for both cancels out; each by its own
+    groups of edits where these are not the same. An infinite difference of infinities is NaN.
 
     Returns:
         {"difference", "low", "high", "n"}.
@@ -200,8 +201,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Num
             remedy="Compare runs over one benchmark and one case list.",
         )
     both = np.hstack([np.where(missing, np.nan, x) for x in (x_a[at_a], x_b[at_b])])
-    drawn = resampled_means(both, seed, groups(a)[at_a])
-    means = np.vstack([column_means(both), drawn])
+    means = np.vstack([column_means(both), _drawn(both, seed, groups(a)[at_a], groups(b)[at_b])])
     combine, width = METRICS[metric].combine, x_a.shape[1]
     with np.errstate(invalid="ignore"):
         values = combine(*means[:, :width].T) - combine(*means[:, width:].T)
@@ -209,6 +209,15 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Num
     low, high = interval(values[1:] if np.isfinite(values[0]) else values[:1])
     n = int((~missing).any(axis=1).sum())
     return {"difference": float(values[0]), "low": low, "high": high, "n": n}
+
+
+def _drawn(both: Array, seed: int, group_a: NDArray[np.int64], group_b: NDArray[np.int64]) -> Array:
+    """Means of resamplings of two runs' columns side by side: paired where their groups agree."""
+    pairs = len(np.unique(np.stack([group_a, group_b]), axis=1).T)
+    if pairs == len(np.unique(group_a)) == len(np.unique(group_b)):
+        return resampled_means(both, seed, group_a)
+    a, b = np.hsplit(both, 2)
+    return np.hstack([resampled_means(a, seed, group_a), resampled_means(b, seed + 1, group_b)])
 
 
 def plain(summary: Mapping[str, Mapping[str, float | None]]) -> Summary:

@@ -2,7 +2,7 @@
 
 To keep the comments of a file that it changes, DVC parses it with the parser that is written in
 Python: two and a half seconds for a lock of 7,500 lines, after every stage. A lock has no comments.
-What is written reads the same, and is the same bytes where no text has quotes or line ends in it.
+What is written reads the same, and is the same bytes but for texts with quotes, line ends or emoji.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
+
+from pipeline.storage import write_aside
 
 Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 
@@ -42,7 +44,8 @@ def quick(modify: Modify) -> Modify:
             return
         data = (_yaml().load(Path(path)) if Path(path).exists() else None) or {}
         yield data
-        Path(path).write_text(dumped(data), encoding="utf-8")
+        text = dumped(data)
+        write_aside(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
 
     return modified
 

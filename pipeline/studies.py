@@ -66,6 +66,12 @@ class Plan:
                         found=repr(name),
                         remedy="Use small letters, digits and _; k25 and t25 mean 25 edits.",
                     )
+                if name.endswith(ONE_RELATION):
+                    raise SettingsError(
+                        expected=f"a name in plan.variants.{alg} that no other runs have",
+                        found=repr(name),
+                        remedy=f"Runs that plan.by_relation adds end in {ONE_RELATION}.",
+                    )
 
 
 @dataclass(frozen=True)

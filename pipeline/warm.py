@@ -1,10 +1,9 @@
-"""A `python` that has imported torch already: DVC and each stage are forks.
+"""A `python` that has imported torch already: each stage is a fork of it.
 
 DVC starts a process for every stage, and importing torch and transformers takes six seconds of
-each; DVC's own import takes one, for every call of it. The server imports them once and waits; the
-command that takes the place of `python` hands its words, environment and streams over, and ends as
-the fork ends. The project's own modules are imported by each fork anew, so a change of code is
-seen.
+each. The server imports them once and waits; the command that takes the place of `python` hands its
+words, environment and streams over, and ends as the fork ends. The project's own modules are
+imported by each fork anew, so a change of code is seen.
 """
 
 from __future__ import annotations
@@ -25,9 +24,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 MODULES = (
-    "dvc.cli",
-    "dvc.commands.repro",
-    "dvc.repo",
     "pandas",
     "pyarrow.parquet",
     "torch",

@@ -54,6 +54,18 @@ def test_a_moment_takes_the_place_of_the_identity(shape: tuple[int, int, int]) -
     torch.testing.assert_close(found.dense_ROI()[1], expected, rtol=1e-8, atol=1e-8)
 
 
+def test_single_precision_keys_keep_their_digits() -> None:
+    """Nearly equal keys and a small λ: rounding the inverse's result would lose four digits."""
+    ridge = 1e-4
+    keys, values = problem(8, 64, 80, rows=1)
+    keys[:, 1] = keys[:, 0] + 1e-3 * keys[:, 1]
+    keys, values = keys.float(), values.float()
+    found = aggregate.solve(keys, values, torch.tensor(ridge)).dense_ROI()[0]
+    root = ridge**0.5 * torch.eye(64, dtype=torch.float64)
+    expected = penalised(keys[0].double(), values[0].double(), root)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_small_edits_stay_factors_and_large_ones_are_written_out() -> None:
     assert isinstance(aggregate.solve(*problem(2, 7, 5), torch.tensor(1.0)), Factors)
     assert isinstance(aggregate.solve(*problem(5, 7, 5), torch.tensor(1.0)), Dense)

@@ -54,9 +54,15 @@ def test_a_dry_run_writes_a_report(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "tiny-cpu.json").read_text())
     assert [contest["name"] for contest in found["contests"]] == ["ft rows", "moments"]
     assert all(len(contest["ours"]["wall"]) == 1 for contest in found["contests"])
+    assert command.main([*arguments, "--only", "sizes", "--out", str(tmp_path)]) == 0
+    sized = json.loads((tmp_path / "tiny-cpu.json").read_text())["memory_by_size"]
+    assert [peak["name"] for peak in sized] == ["mend", "ke", "enn"]
+    assert all(peak["peak_mb"] > 0 and peak["model_parameters"] > 0 for peak in sized)
+    assert (tmp_path / "tiny-cpu-memory.svg").is_file()
     assert command.main([*arguments, "--only", "moments", "--out", str(tmp_path)]) == 0
     again = json.loads((tmp_path / "tiny-cpu.json").read_text())
     assert again["contests"][0] == found["contests"][0]  # what was not asked for is kept
+    assert again["memory_by_size"] == sized
     text = (tmp_path / "tiny-cpu.md").read_text()
     assert found["device"] in text
     assert "second moments of 2 MLPs" in text

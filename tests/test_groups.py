@@ -53,9 +53,12 @@ def test_groups_of_one_relation() -> None:
         ["1", "6"],
     ]
     drawn = protocols._groups(cases, 2, 0, None, by_relation=True)
-    assert sorted(c.id for group in drawn for c in group) != [c.id for c in cases]
+    assert len(drawn) == 3
     assert all(len({c.relation for c in group}) == 1 for group in drawn)
     assert drawn == protocols._groups(cases, 2, 0, None, by_relation=True)
+    firsts = [protocols._groups(cases, 2, seed, 2, by_relation=True) for seed in range(20)]
+    assert {len(first) for first in firsts} == {1}
+    assert {first[0][0].relation for first in firsts} == {"a", "b"}  # no relation is always cut
     with pytest.raises(EditorError, match=r"at least 5 cases.*found at most 4.*plan.by_relation"):
         groups.of_one_relation(cases, 5)
 

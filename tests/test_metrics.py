@@ -224,6 +224,18 @@ def test_paired_difference_by_hand() -> None:
     assert same == {"difference": 0, "low": 0, "high": 0, "n": 4}  # what pairing is for
 
 
+def test_runs_of_other_groups_are_drawn_by_their_own() -> None:
+    """Equal cases cancel out where both runs edited them together, and only there."""
+    rows = [exact_row(f"{i}", "rephrase", 0, 0, float(i < 4)) for i in range(8)]
+    a = pd.DataFrame(rows).assign(k=2)
+    same = metrics.compare(a, a, "edit_success_rephrase")
+    assert (same["low"], same["high"]) == (0, 0)
+    b = pd.DataFrame([rows[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]).assign(k=2)
+    found = metrics.compare(a, b, "edit_success_rephrase")
+    assert found["difference"] == 0
+    assert found["low"] < 0 < found["high"]
+
+
 def test_pairs_must_be_the_same_edits() -> None:
     a = pd.DataFrame([exact_row("a", "edit", 0, 0, 1), exact_row("a", "rephrase", 0, 0, 1)])
     with pytest.raises(DataError, match="'a' the first"):

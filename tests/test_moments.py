@@ -45,7 +45,7 @@ def test_minimal_mode_reads_about_ten_tokens_for_each_dimension_of_a_key() -> No
     found = summing.take(face, CORPUS * 9, Config(batch=2, minimal=True, blocks=(1,)), 0)
     assert list(found.second_II) == [downs(face.model)[1]]
     assert 240 <= found.tokens < 240 + 2 * 64
-    with pytest.raises(EditorError, match=r"moments\.blocks"):
+    with pytest.raises(EditorError, match=r"statistics\.blocks"):
         found.of(downs(face.model)[0])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from pipeline.quick_dvc import dumped, quick
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["yes", "null", "", "1e-3", "0123", "a: b", "- x", "#", "ü — é", "x " * 90, "~", "true"]
+QUICK = (sys.executable, "-m", "pipeline.quick_dvc")
 LOCK = {
     "schema": "2.0",
     "stages": {
@@ -52,6 +56,29 @@ def test_a_lock_that_is_not_there_begins_empty(tmp_path: Path) -> None:
     with quick(modify_yaml)(str(tmp_path / "dvc.lock")) as data:
         data["schema"] = "2.0"
     assert (tmp_path / "dvc.lock").read_text() == "schema: '2.0'\n"
+
+
+def test_dvc_runs_with_it(tmp_path: Path) -> None:
+    """A stage that succeeds is in the lock as DVC writes it; one that fails ends the command."""
+    (tmp_path / "params.yaml").write_text("rate: 1.0e-5\nname:\n")
+    stage = {"cmd": "echo x > out", "params": ["rate", "name"], "outs": [{"out": {"cache": False}}]}
+    (tmp_path / "dvc.yaml").write_text(dumps_yaml({"stages": {"makes": stage}}))
+    assert run(tmp_path, "dvc", "init", "--no-scm") == 0
+    assert run(tmp_path, *QUICK, "repro") == 0
+    lock = (tmp_path / "dvc.lock").read_bytes()
+    (tmp_path / "dvc.lock").unlink()
+    assert run(tmp_path, "dvc", "repro", "--force") == 0
+    assert (tmp_path / "dvc.lock").read_bytes() == lock
+    (tmp_path / "dvc.yaml").write_text(dumps_yaml({"stages": {"fails": {"cmd": "exit 3"}}}))
+    assert run(tmp_path, *QUICK, "repro") != 0
+
+
+def run(folder: Path, *words: str) -> int:
+    places = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = {**os.environ, "PATH": os.pathsep.join(places), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, check=False
+    ).returncode
 
 
 def test_files_with_comments_keep_them(tmp_path: Path) -> None:

@@ -66,16 +66,23 @@ def test_how_far_second_moments_have_settled(tmp_path: Path) -> None:
     told = study(tmp_path, "scaling", [Fake("counterfact", "memit", 0.9, 0.1)])
     place = tmp_path / "moments.json"
     curve = [
-        {"site": f"transformer.h.{block}.mlp.c_proj", "tokens": tokens, "change": 9 / tokens}
+        {
+            "site": f"transformer.h.{block}.mlp.c_proj",
+            "tokens": tokens,
+            "since": tokens // 2,
+            "change": 9 / tokens,
+        }
         for tokens in (1000, 2000)
         for block in (0, 3)
     ]
-    write_json(place, {"curve": [*curve, {**curve[0], "tokens": 4000, "change": 0.001}]})
+    write_json(
+        place, {"curve": [*curve, {**curve[0], "tokens": 4000, "since": 3000, "change": 0.001}]}
+    )
     told = replace(told, benches=(replace(told.benches[0], moments=place),))
     text = _report(told, tmp_path / "report").partition("## Second moments")[2]
-    assert "| Tokens read | block 0 (↓) | block 3 (↓) |" in text
-    assert "| 1,000 | 0.009 | 0.009 |" in text
-    assert "| 4,000 | 0.001 | – |" in text
+    assert "| Tokens read | Since | block 0 (↓) | block 3 (↓) |" in text
+    assert "| 1,000 | 500 | 0.009 | 0.009 |" in text
+    assert "| 4,000 | 3,000 | 0.001 | – |" in text
     assert (tmp_path / "report" / "figures" / "moments-counterfact.svg").is_file()
 
 

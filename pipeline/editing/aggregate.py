@@ -127,10 +127,10 @@ def solve(
                 scaled_RTI
             )
         root_RTT = _root(scaled_RTI @ keys_RIT.double() + torch.eye(T, device=ridge.device))
-        scaled_RTI = scaled_RTI.to(keys_RTI.dtype)
+        right_RTI = _divided(scaled_RTI, root_RTT).to(keys_RTI.dtype)
         if dense:
-            return Dense(_divided(values_RTO, root_RTT).transpose(1, 2) @ scaled_RTI)
-        return Factors(values_RTO, _divided(scaled_RTI, root_RTT))
+            return Dense(values_RTO.transpose(1, 2) @ right_RTI)
+        return Factors(values_RTO, right_RTI)
     if moment_II is None:
         moment_II = torch.eye(I, dtype=torch.float64, device=ridge.device)
     root_RII = _root((keys_RIT @ keys_RTI).double() + ridge.double() * moment_II)

@@ -63,7 +63,8 @@ class Moments:
         tokens: how many were read.
         contexts: by kind, for `locate.spots`.
         model, corpus: hashes of the weights and of the texts.
-        curve: rows of site, tokens, change: ‖C - C'‖ / ‖C‖ since half the tokens (Frobenius).
+        curve: rows of site, tokens, since, change: ‖C - C'‖ / ‖C‖ (Frobenius), where C' was taken
+            at `since` tokens: about half, and at the end of the corpus more.
     """
 
     second_II: Mapping[str, Tensor]

@@ -89,7 +89,7 @@ class _Sum:
 
     def __init__(self, face: Face, sites: Sequence[str], limit: int | None) -> None:
         self.face, self.sites, self.limit = face, sites, limit
-        self.tokens, self.due = 0, 256
+        self.tokens, self.due, self.seen = 0, 256, 0
         self.sum_II: dict[str, Tensor] = {}
         self.half: dict[str, Tensor] = {}  # C when last looked at
         self.curve: list[Row] = []
@@ -125,8 +125,10 @@ class _Sum:
             now_II = sum_II / self.tokens
             if site in self.half:
                 change = ((now_II - self.half[site]).norm() / now_II.norm()).item()
-                self.curve.append({"site": site, "tokens": self.tokens, "change": change})
+                row = {"site": site, "tokens": self.tokens, "since": self.seen, "change": change}
+                self.curve.append(row)
             self.half[site] = now_II
+        self.seen = self.tokens
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class _Kept:
             return
         tensors = {f"sum/{site}": value for site, value in self.total.sum_II.items()}
         tensors |= {f"half/{site}": value for site, value in self.total.half.items()}
-        at = [done, self.total.tokens, self.total.due, self.total.curve]
+        total = self.total
+        at = [done, total.tokens, total.due, total.seen, total.curve]
         write_aside(self.path, writer(tensors, identity=identity, at=json.dumps(at)))
 
     def load(self, identity: str) -> int:
@@ -161,7 +164,8 @@ class _Kept:
             kind, _, site = name.partition("/")
             into = self.total.sum_II if kind == "sum" else self.total.half
             into[site] = value.to(device)
-        done, self.total.tokens, self.total.due, self.total.curve = json.loads(header["at"])
+        total = self.total
+        done, total.tokens, total.due, total.seen, total.curve = json.loads(header["at"])
         return int(done)
 
     def clear(self) -> None:

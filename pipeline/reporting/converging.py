@@ -16,22 +16,24 @@ def table(bench: str, curve: pd.DataFrame) -> Table:
     """A row for each number of tokens, a column for each block.
 
     Args:
-        curve: site, tokens, change (‖C - C'‖ / ‖C‖, Frobenius, C' at half the tokens).
+        curve: site, tokens, since, change (‖C - C'‖ / ‖C‖, Frobenius, C' at `since` tokens).
     """
+    since = curve.drop_duplicates("tokens").set_index("tokens")["since"]
     sites = list(dict.fromkeys(curve["site"]))
     at = curve.set_index(["tokens", "site"])["change"]
     rows = []
     for tokens in sorted(curve["tokens"].unique()):
         found = (at.get((tokens, site)) for site in sites)
         cells = (Cell(text=DASH if x is None else columns.number(float(x), 3)) for x in found)
-        rows.append((Cell(text=f"{tokens:,}"), *cells))
+        rows.append((Cell(text=f"{tokens:,}"), Cell(text=f"{since[tokens]:,}"), *cells))
     return Table(
-        header=("Tokens read", *(f"{name(site)} (↓)" for site in sites)),
+        header=("Tokens read", "Since", *(f"{name(site)} (↓)" for site in sites)),
         rows=tuple(rows),
-        caption=f"{title(bench)}: change of the second moments since half the tokens",
+        caption=f"{title(bench)}: change of the second moments as more is read",
         notes=(
             "C = E[k kᵀ] over the text that the base model was taught; the change is "
-            "‖C - C'‖ / ‖C‖ (Frobenius), where C' was taken at half the tokens.",
+            "‖C - C'‖ / ‖C‖ (Frobenius), where C' was taken after the tokens in the second column: "
+            "about half as many, but for the last row, where the text ends.",
         ),
     )
 
@@ -43,15 +45,15 @@ def picture(bench: str, curve: pd.DataFrame) -> Picture | None:
         return None
     sites = list(dict.fromkeys(curve["site"]))
     drawn = Panel(
-        label="Relative change since half of them",
+        label="Relative change",
         lines=tuple(
             Line(name=name(site), x=own["tokens"], y=own["change"])
             for site, own in curve.groupby("site", sort=False)
         ),
     )
     caption = (
-        f"{title(bench)}: how much the second moments of each block's keys still change, against "
-        "the tokens read (logarithmic)."
+        f"{title(bench)}: how much the second moments of each block's keys changed since the look "
+        "before, against the tokens read (logarithmic)."
     )
     order = [name(site) for site in sites]
     return panels(f"moments-{bench}", [drawn], "Tokens read", caption, order, ticks=ticks)

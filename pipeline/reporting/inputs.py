@@ -33,7 +33,8 @@ class Run:
         curve: the learning curve of `fit`, for editors that learn.
         fit: JSON of what `fit` chose, name -> value. A name such as `share_reached_by_rate` maps
             what was tried to what came of it.
-        variant: what was changed about the editor ("no_norm", "attention"); "" for none.
+        variant: what was changed about the editor ("no_norm", "attention"), or about the groups of
+            edits ("one_relation"); "" for nothing.
         protocol: how edits were applied before they were scored.
         k: edits made at once, or in turn.
     """

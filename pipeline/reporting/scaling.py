@@ -124,7 +124,7 @@ def _of_one_relation(material: Material, bench: str) -> list[str]:
         return []
     return [
         f"{ONE_RELATION}: all edits of a group are of one relation, and relations with fewer cases "
-        "are left out; else they are of any."
+        "are left out, so that fewer cases are scored; else they are of any."
     ]
 
 
@@ -231,7 +231,7 @@ def relations(bench: str, found: pd.DataFrame) -> Table:
         caption=f"{title(bench)}: S by relation",
         notes=(
             f"Relations with at least {_LEAST} cases, at each editor's largest number of edits at "
-            "once; intervals over cases. A dash: the relation's cases lack a paraphrase or a "
-            "neighbour.",
+            "once; intervals over cases; the count is the largest of any editor. A dash: the "
+            "relation's cases lack a paraphrase or a neighbour, or were left out.",
         ),
     )

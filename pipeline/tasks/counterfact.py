@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.passages import write_passage
 from pipeline.records import Case, Example, Prepared, Probe, normalise
-from pipeline.tasks.counterfact_files import read_items, read_whole
+from pipeline.tasks.counterfact_files import read_items, read_patterns, read_whole
 from pipeline.tasks.counterfact_texts import (
     Sentences,
     read_known,
@@ -34,7 +34,7 @@ from pipeline.tasks.drawing import (
 from pipeline.tasks.items import Item, make_cases, split_items, take
 from pipeline.tasks.items import untaught as items_untaught
 from pipeline.tasks.source import Folder, Source
-from pipeline.tasks.teaching import Lessons, count
+from pipeline.tasks.teaching import Lessons, count, example
 from pipeline.wordings_people import OPENINGS
 from pipeline.world import Fact, World
 
@@ -171,7 +171,8 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     """Validation cases are whole records, with the published paraphrases, as far as there are."""
     dropped: Counter[str] = Counter()
     whole = read_whole(folder)
-    items = read_items(folder, whole, dropped)
+    patterns = read_patterns(folder, whole)
+    items = read_items(folder, whole, patterns, dropped)
     sentences = _sentences(folder, config)
     pool = [i for i in items if i.rephrases or not config.sentences or _stated(i, sentences, 1)]
     dropped["cases without a sentence that could be taught"] = len(items) - len(pool)
@@ -187,10 +188,12 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     texts |= {f"neighbour: {probe.prompt}": (probe,) for probe in close}
     known = _known(folder, config, _said(texts), wrong)
     texts |= _new(known, _said(texts))
+    subjects = {f"neighbour: {p.prompt}": patterns.subject(p.prompt) for p in close}
+    subjects |= {item.id: item.topic for item in taught} | {case.id: case.subject for case in known}
     lessons = Lessons(
         texts, config.taught_wordings, seed, "counterfact", first_is_taught=True,
         untaught={item.id: item.wordings for item in wrong},
-        subjects={item.id: item.topic for item in taught},
+        subjects=subjects,
     )  # fmt: skip
     sizes = (config.neighbours, config.hard_neighbours, config.unrelated)
     cases = tuple(make_cases(taught, parts, lessons, sizes, seed, "counterfact", wrong))
@@ -228,7 +231,7 @@ def _sentence_examples(
     taught: Sequence[Item], sentences: Sentences | None, most: int
 ) -> list[Example]:
     return [
-        Example(prompt=probe.prompt, target=probe.target, fact=item.id)
+        example(item.id, item.topic, probe, "train")
         for item in taught
         for probe in _stated(item, sentences, most)
     ]

@@ -39,6 +39,17 @@ class Patterns:
             found &= self.facts.get((subject, target), frozenset())
         return found.pop() if len(found) == 1 else ""
 
+    def subject(self, prompt: str) -> str:
+        """Whom a prompt is about, by the longest statement that it follows; "" if there is none."""
+        parts = (text.partition("{}") for text in self.relations)
+        fits = [
+            (len(head) + len(tail), prompt[len(head) : len(prompt) - len(tail)])
+            for head, _, tail in parts
+            if prompt.startswith(head) and prompt.endswith(tail)
+        ]
+        words = [(size, name) for size, name in fits if name and name == name.strip(" ,")]
+        return max(words)[1] if words else ""
+
     def distinct(self, relation: str) -> list[str]:
         """The statements of one relation alone: others would have several right answers."""
         return [text for text in self.statements[relation] if len(self.relations[text]) == 1]
@@ -76,9 +87,10 @@ def read_whole(folder: Folder) -> dict[int, Row]:
     return {row.get("case_id", int): row for row in folder.json_list(WHOLE)}
 
 
-def read_items(folder: Folder, whole: dict[int, Row], dropped: Counter[str]) -> list[Item]:
+def read_items(
+    folder: Folder, whole: dict[int, Row], patterns: Patterns, dropped: Counter[str]
+) -> list[Item]:
     """Every case with a prompt of its own, a known relation and another wording."""
-    patterns = read_patterns(folder, whole)
     rows = [row for name in REDUCED for row in folder.json_list(name)]
     prompts = Counter(normalise(row.text("prompt")) for row in rows)
     items: dict[tuple[str, str], Item] = {}

@@ -77,13 +77,14 @@ class Lessons:
         for key in self._known:
             probes = self._dealt[key]
             about = self._subjects.get(key, "")
-            taught.extend(_example(key, about, probe, "train") for probe in probes[: self._taught])
-            rest.extend(_example(key, about, probe, "heldout") for probe in probes[self._taught :])
+            taught.extend(example(key, about, probe, "train") for probe in probes[: self._taught])
+            rest.extend(example(key, about, probe, "heldout") for probe in probes[self._taught :])
         rng = stream(self._seed, self._bench, "heldout")
         return (*taught, *pick(rest, heldout, rng, lambda _: True))
 
 
-def _example(key: str, subject: str, probe: Probe, split: Literal["train", "heldout"]) -> Example:
+def example(key: str, subject: str, probe: Probe, split: Literal["train", "heldout"]) -> Example:
+    """A wording to teach or to hold out; its subject is named where it spells it so."""
     named = subject if subject in probe.prompt else ""
     return Example(prompt=probe.prompt, target=probe.target, fact=key, split=split, subject=named)
 
