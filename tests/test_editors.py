@@ -41,8 +41,8 @@ SMALL: dict[str, dict[str, Any]] = {
             steps=4, batch=2, lr=1e-4, heldout=1, validate_every=2, warm_up=0
         ),
     },
-    "memit": {"layers": (1,), "weight": 1e-6, "contexts": "none", "kl": 0.0, "lr": 0.1},
-    "rome": {"layer": 1, "contexts": "none", "kl": 0.0, "lr": 0.1},
+    "memit": {"layers": (1,), "weight": 1e-6, "contexts": "none", "kl": 0.0, "lr": 1.0},
+    "rome": {"layer": 1, "contexts": "none", "kl": 0.0, "lr": 0.5},
     "mend": {
         "rank": 4,
         "alpha": 1e-2,
@@ -124,11 +124,7 @@ def test_adapting_twice_changes_nothing(fitted: Editor, edited: Face) -> None:
 
 
 def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
-    """Of a memory the target is the argmax: its one-hot logits of size 1 are never confident.
-
-    An edit at the subject alone hardly reaches some targets of a random model, and what little it
-    does there is also felt at the other words: a hundredth of a nat, of six, may go either way.
-    """
+    """Of a memory the target is the argmax: its one-hot logits of size 1 are never confident."""
     requests = [case.request() for case in make_cases(edited, 4)]
     batch = edited.encode([(r.prompt, r.target) for r in requests])
     before = nll(edited.logits(batch), batch)
@@ -138,9 +134,8 @@ def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
     if isinstance(patch, Memory):
         assert right.all()
         return
-    margin = 0.01 if "moments" in fitted.needs else 0.0
-    assert (after <= before + margin).all()
-    assert after.sum() < before.sum() - 4 * margin
+    assert (after <= before).all()
+    assert after.sum() < before.sum()
 
 
 def test_rows_equal_singles(fitted: Editor, edited: Face) -> None:
