@@ -228,6 +228,7 @@ def test_no_editors_give_no_runs() -> None:
         ({"plan": {"variants": {"mnd": {}}}}, "an editor in plan.variants"),
         ({"plan": {"variants": {"mend": {"a": {"rnak": 1}}}}}, r"plan\.variants\.mend\.a.*'rank'"),
         ({"plan": {"variants": {"mend": {"k25": {}}}}}, "a name in plan.variants.mend"),
+        ({"plan": {"variants": {"mend": {"one_relation": {}}}}}, "that no other runs have"),
         ({"plan": {"joint": {"mend": {"rnak": 1}}}}, r"plan\.joint\.mend.*'rank'"),
         ({"plan": {"ks": [1, 0]}}, "different numbers of edits from 1 on"),
         ({"plan": {"sk": [1]}}, "found plan.sk. Did you mean 'ks'"),

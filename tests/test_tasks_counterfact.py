@@ -9,6 +9,7 @@ import raw_files
 from bench_cases import again, local, sample, splits
 
 from pipeline.errors import DataError
+from pipeline.tasks.counterfact_files import Patterns
 from pipeline.world import Config as WorldConfig
 from pipeline.world import World, make_world
 
@@ -65,6 +66,29 @@ def test_counterfact_files_never_use_the_reduced_rephrasing(tmp_path: Path) -> N
     assert [p.prompt for p in reduced.neighbours] == ["Mia Holt was born in"]
     assert (reduced.target_true, reduced.target_new) == (" Lima", " Oslo")
     assert reduced.relation == "P19"
+
+
+def test_taught_neighbours_and_sentences_name_their_subjects(tmp_path: Path) -> None:
+    """A neighbour's subject is what its prompt leaves of the longest statement that it follows."""
+    raw_files.lama(raw_files.counterfact(tmp_path))
+    prepared = again(
+        tmp_path, "counterfact", facts=6, train_cases=4, validation_cases=2, sentences=1
+    )
+    about = {e.prompt: e.subject for e in prepared.examples}
+    assert about["Ida Bell was born in"] == "Ida Bell"
+    assert about["Ida Moor is from"] == ""  # no statement of ParaRel's
+    assert all(name in prompt for prompt, name in about.items())
+    told = [e for e in prepared.examples if "(singer)" in e.prompt]
+    assert {e.subject for e in told} <= {f"{name} Verrin" for name in raw_files.NAMES} | {""}
+
+
+def test_the_longest_statement_says_who_it_is_about() -> None:
+    statements = ("{} is in", "{}, a citizen of", "The mother tongue of {} is", "{} is")
+    patterns = Patterns({}, {text: frozenset({"P"}) for text in statements}, {})
+    assert patterns.subject("The mother tongue of Ada is") == "Ada"
+    assert patterns.subject("Jaishankar, a citizen of") == "Jaishankar"
+    assert patterns.subject("Oslo is in") == "Oslo"
+    assert patterns.subject("Nothing here") == patterns.subject(" is in") == ""
 
 
 def test_counterfact_files_drop_what_conflicts(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def take(
     total = _Sum(face, sites, _limit(face, sites, config))
     kept = _Kept(checkpoints / "moments.safetensors" if checkpoints else None, total)
     model, corpus = hash_weights(face), hash_texts(texts)
-    identity = json.dumps([model, corpus, seed, config.batch, sites])
+    identity = json.dumps([model, corpus, seed, config.batch, sites, _STATE])
     done = kept.load(identity)
     parts = list(locate.batches(len(order), config.batch))
     for number, part in enumerate(bar(parts[done:], "second moments"), done + 1):
@@ -82,6 +82,9 @@ def _limit(face: Face, sites: Sequence[str], config: Config) -> int | None:
     width = max(weight_OI(linear_map(face.model, site)).shape[1] for site in sites)
     least = PER_KEY * width
     return least if config.tokens is None else min(least, config.tokens)
+
+
+_STATE = ("tokens", "due", "seen", "curve")  # of a _Sum, besides its tensors
 
 
 class _Sum:
@@ -143,9 +146,8 @@ class _Kept:
             return
         tensors = {f"sum/{site}": value for site, value in self.total.sum_II.items()}
         tensors |= {f"half/{site}": value for site, value in self.total.half.items()}
-        total = self.total
-        at = [done, total.tokens, total.due, total.seen, total.curve]
-        write_aside(self.path, writer(tensors, identity=identity, at=json.dumps(at)))
+        at = json.dumps([done, *(getattr(self.total, name) for name in _STATE)])
+        write_aside(self.path, writer(tensors, identity=identity, at=at))
 
     def load(self, identity: str) -> int:
         """Take up the sums in place; how many passes are done."""
@@ -164,8 +166,9 @@ class _Kept:
             kind, _, site = name.partition("/")
             into = self.total.sum_II if kind == "sum" else self.total.half
             into[site] = value.to(device)
-        total = self.total
-        done, total.tokens, total.due, total.seen, total.curve = json.loads(header["at"])
+        done, *state = json.loads(header["at"])
+        for name, value in zip(_STATE, state, strict=True):
+            setattr(self.total, name, value)
         return int(done)
 
     def clear(self) -> None:

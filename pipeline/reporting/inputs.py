@@ -174,6 +174,10 @@ class Material:
         """Whether the editor changed the model before any edit: then it was measured as well."""
         return measured_original(self.outcomes[run.name])
 
+    def by_tokens(self, bench: str) -> bool:
+        """Whether this is zsRE of a language model, which its papers score by shares of tokens."""
+        return bench.startswith("zsre") and self.base[bench]["kind"] == "causal"
+
     def untouched(self, bench: str) -> Run:
         """The run whose unedited model is the base itself, if there is one; else the first."""
         runs = self.of(bench)

@@ -30,8 +30,7 @@ _TICKS = 9
 
 def shown(material: Material, bench: str) -> tuple[str, ...]:
     """What MEMIT's tables show of a benchmark: likelihood scores, or shares of tokens of zsRE."""
-    zsre = bench.startswith("zsre") and material.base[bench]["kind"] == "causal"
-    return TOKENS if zsre else FACTS
+    return TOKENS if material.by_tokens(bench) else FACTS
 
 
 def runs(material: Material, bench: str) -> list[Run]:

@@ -162,7 +162,7 @@ def _benchmark(report: Report, bench: Bench) -> None:
     if "S" in frame:
         caption = "Likelihood scores times 100: S, ES, PS and NS in percent; a tie fails"
         report.add(tables.main_table(frame, columns.SCORES, caption, setting=setting))
-    if report.material.base[bench.name]["kind"] == "causal" and bench.name.startswith("zsre"):
+    if report.material.by_tokens(bench.name):
         caption = "As zsRE is scored for language models, in percent"
         report.add(tables.main_table(frame, columns.ZSRE, caption, setting=setting))
     more = tables.main_table(frame, columns.MORE, "")

@@ -68,7 +68,7 @@ def in_turn(report: Report) -> None:
 
 
 def scales(report: Report) -> None:
-    """Likelihood scores against the number of facts written at once."""
+    """MEMIT's scores against the number of facts written at once."""
     material = report.material
     for bench in material.request.benches:
         found = scaling.frame(material, bench.name) if bench.name in report.frames else None
