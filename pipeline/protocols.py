@@ -51,12 +51,12 @@ def batched(
     seed: int = 0,
     *,
     in_turn: bool = False,
-    by_relation: bool = False,
+    relations: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Edit the clean model with k cases at once; groups run side by side in rows.
 
     With `in_turn` a group's k cases are edited one after another, and so are the groups. With
-    `by_relation` all cases of a group are of one relation. Groups are drawn by seed, since
+    `relations` a group is of so many relations, in equal shares. Groups are drawn by seed, since
     neighbours in a file are often about one subject. Probes that another edit of their group is
     about are not scored where they should stay as they were.
 
@@ -70,13 +70,13 @@ def batched(
         group), stopped_early, peak_rss_mb.
 
     Raises:
-        EditorError: there are fewer than k cases (of a relation), or edits of a group disagree.
+        EditorError: there are too few cases for one group, or edits of a group disagree.
     """
     adapted = editor.adapt(face)
     original = None if adapted is face else face
     in_turn = in_turn and k > 1
     make = _one_by_one(editor) if in_turn else editor.edit
-    whole = _groups(cases, k, seed, config.most, by_relation=by_relation)
+    whole = _groups(cases, k, seed, config.most, relations)
     size = 1 if in_turn else max(1, config.cases // k)
     shards = [whole[start : start + size] for start in range(0, len(whole), size)]
     outcomes: list[scoring.Row] = []
@@ -140,14 +140,14 @@ def _tokens(face: Face, request: Request) -> int:
 
 
 def _groups(
-    cases: Sequence[Case], k: int, seed: int, most: int | None, *, by_relation: bool = False
+    cases: Sequence[Case], k: int, seed: int, most: int | None, relations: int = 0
 ) -> list[Sequence[Case]]:
     """Groups of k, drawn by seed; where `most` cases are enough, no more than hold them."""
     order, draws = list(cases), random.Random(f"{seed}/groups of {k}")
     if k > 1 or most is not None:
         draws.shuffle(order)
-    whole = groups.of_one_relation(order, k) if by_relation else groups.whole(order, k)
-    if by_relation:
+    whole = groups.of_relations(order, k, relations) if relations else groups.whole(order, k)
+    if relations:
         draws.shuffle(whole)
     return whole if most is None else whole[: -(-most // k)]
 

@@ -16,7 +16,7 @@ from pipeline.config import Params
 from pipeline.errors import SettingsError, near_misses
 
 EVERY = "all"  # in `variants`: every editor that has the settings
-ONE_RELATION = "one_relation"  # what a run is called whose groups are of one relation each
+RELATIONS = {1: "one_relation", 2: "two_relations"}  # what runs of such groups are called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Plan:
             it left it, by editors fitted for one.
         train_for_k: whether editors that learn are fitted for each number of edits; else those
             fitted for one edit make all of them, as in MEMIT's scaling curves.
-        by_relation: whether edits of one relation each are made at once too, beside edits of any
+        relations: of how many relations further groups of edits are, beside groups of any: 1 or 2
             (MEMIT's section on categories of facts edited together).
     """
 
@@ -48,7 +48,7 @@ class Plan:
     least_steps: int = 1
     in_turn: bool = False
     train_for_k: bool = True
-    by_relation: bool = False
+    relations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises SettingsError for numbers of edits that there cannot be, and names of no use."""
@@ -58,6 +58,12 @@ class Plan:
                 found=str(list(self.ks)),
                 remedy="The main table has [1], Table 5 of the MEND paper [1, 5, 25, 75, 125].",
             )
+        if not set(self.relations) <= set(RELATIONS):
+            raise SettingsError(
+                expected=f"plan.relations to be some of {list(RELATIONS)}",
+                found=str(list(self.relations)),
+                remedy="It says of how many relations edits made at once are; [] for any.",
+            )
         for alg, variants in self.variants.items():
             for name in variants:
                 if not re.fullmatch(r"(?![kt]\d)[a-z][a-z0-9_]*", name):
@@ -66,11 +72,11 @@ class Plan:
                         found=repr(name),
                         remedy="Use small letters, digits and _; k25 and t25 mean 25 edits.",
                     )
-                if name.endswith(ONE_RELATION):
+                if name.endswith(tuple(RELATIONS.values())):
                     raise SettingsError(
                         expected=f"a name in plan.variants.{alg} that no other runs have",
                         found=repr(name),
-                        remedy=f"Runs that plan.by_relation adds end in {ONE_RELATION}.",
+                        remedy="Runs that plan.relations adds are called so.",
                     )
 
 
@@ -211,15 +217,15 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
                 "moments": _moments_folder(values, bench) if needs_moments else learned,
                 "settings": f"{bench}-{label}",
             }
-            for called in _groupings(plan, variant, k):
+            for relations, called in _groupings(plan, variant, k).items():
                 name = f"{bench}-{_label(alg, called, k, 't' if plan.in_turn else 'k')}"
-                found.runs[name] = item | {"variant": called, "by_relation": called != variant}
+                found.runs[name] = item | {"variant": called, "relations": relations}
 
 
-def _groupings(plan: Plan, variant: str, k: int) -> list[str]:
-    """What a variant's runs of k edits at once are called: of any cases, and of one relation."""
-    alike = [f"{variant}_{ONE_RELATION}".strip("_")] if plan.by_relation and k > 1 else []
-    return [variant, *alike]
+def _groupings(plan: Plan, variant: str, k: int) -> dict[int, str]:
+    """What runs of k edits at once are called: of any cases (0), of so many relations."""
+    counts = plan.relations if k > 1 and not plan.in_turn else ()
+    return {0: variant} | {n: f"{variant}_{RELATIONS[n]}".strip("_") for n in counts}
 
 
 def _variants(plan: Plan, alg: str) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def evaluate(params: Params, run: str) -> None:
         )
     outcomes, timings = protocols.batched(
         face, editor, cases, config, item["k"], params["seed"],
-        in_turn=item["protocol"] == "sequential", by_relation=item["by_relation"],
+        in_turn=item["protocol"] == "sequential", relations=item["relations"],
     )  # fmt: skip
     outcomes = metrics_text.judged(outcomes, labelled)
     identity = {name: item[name] for name in ("bench", "alg", "variant")}

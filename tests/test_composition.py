@@ -230,6 +230,7 @@ def test_no_editors_give_no_runs() -> None:
         ({"plan": {"variants": {"mend": {"k25": {}}}}}, "a name in plan.variants.mend"),
         ({"plan": {"variants": {"mend": {"one_relation": {}}}}}, "that no other runs have"),
         ({"plan": {"joint": {"mend": {"rnak": 1}}}}, r"plan\.joint\.mend.*'rank'"),
+        ({"plan": {"relations": [3]}}, r"plan\.relations.*found \[3\]"),
         ({"plan": {"ks": [1, 0]}}, "different numbers of edits from 1 on"),
         ({"plan": {"sk": [1]}}, "found plan.sk. Did you mean 'ks'"),
         ({"raw": "/somewhere"}, "no folder of raw data.*suite=local"),
@@ -326,14 +327,15 @@ def test_moments_are_taken_where_a_run_needs_them() -> None:
     assert derive(values(**asked, algs=["mend"]))["moments"] == {}
 
 
-def test_edits_of_one_relation_stand_beside_edits_of_any() -> None:
-    plan = {"ks": [1, 4], "train_for_k": False, "by_relation": True, "on_benches": ["counterfact"]}
+def test_edits_of_one_or_two_relations_stand_beside_edits_of_any() -> None:
+    plan = {"ks": [1, 4], "train_for_k": False, "relations": [1, 2], "on_benches": ["counterfact"]}
     runs = derive(values(plan=plan, algs=["rome"]))["runs"]
-    found = {name: (item["variant"], item["by_relation"]) for name, item in runs.items()}
+    found = {name: (item["variant"], item["relations"]) for name, item in runs.items()}
     assert found == {
-        "counterfact-rome": ("", False),
-        "counterfact-rome-k4": ("", False),
-        "counterfact-rome-one_relation-k4": ("one_relation", True),
+        "counterfact-rome": ("", 0),
+        "counterfact-rome-k4": ("", 0),
+        "counterfact-rome-one_relation-k4": ("one_relation", 1),
+        "counterfact-rome-two_relations-k4": ("two_relations", 2),
     }
     assert len({item["settings"] for item in runs.values()}) == 1
 

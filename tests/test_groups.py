@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -44,23 +45,37 @@ def test_groups_are_consecutive_and_whole() -> None:
     assert [len(part) for part in groups.chunks(cases, 5)] == [5, 2]
 
 
-def test_groups_of_one_relation() -> None:
+def _related() -> list[Case]:
     cases = [case(str(n), relation=relation) for n, relation in enumerate("abacaab")]
-    cases.append(case("none"))
-    assert [[c.id for c in group] for group in groups.of_one_relation(cases, 2)] == [
-        ["0", "2"],
-        ["4", "5"],
-        ["1", "6"],
-    ]
-    drawn = protocols._groups(cases, 2, 0, None, by_relation=True)
+    return [*cases, case("none")]
+
+
+def _ids(found: Sequence[Sequence[Case]]) -> list[list[str]]:
+    return [[c.id for c in group] for group in found]
+
+
+def test_groups_of_one_relation() -> None:
+    cases = _related()
+    assert _ids(groups.of_relations(cases, 2, 1)) == [["0", "2"], ["4", "5"], ["1", "6"]]
+    drawn = protocols._groups(cases, 2, 0, None, 1)
     assert len(drawn) == 3
     assert all(len({c.relation for c in group}) == 1 for group in drawn)
-    assert drawn == protocols._groups(cases, 2, 0, None, by_relation=True)
-    firsts = [protocols._groups(cases, 2, seed, 2, by_relation=True) for seed in range(20)]
+    assert drawn == protocols._groups(cases, 2, 0, None, 1)
+    firsts = [protocols._groups(cases, 2, seed, 2, 1) for seed in range(20)]
     assert {len(first) for first in firsts} == {1}
     assert {first[0][0].relation for first in firsts} == {"a", "b"}  # no relation is always cut
-    with pytest.raises(EditorError, match=r"at least 5 cases.*found at most 4.*plan.by_relation"):
-        groups.of_one_relation(cases, 5)
+    with pytest.raises(EditorError, match=r"at least 5 cases.*found at most 4.*plan.relations"):
+        groups.of_relations(cases, 5, 1)
+
+
+def test_groups_of_two_relations_take_equal_shares() -> None:
+    cases = _related()  # four of a, two of b, one of c
+    assert _ids(groups.of_relations(cases, 2, 2)) == [["0", "1"], ["2", "6"], ["4", "3"]]
+    assert _ids(groups.of_relations(cases, 3, 2)) == [["0", "2", "1"], ["4", "5", "6"]]
+    with pytest.raises(EditorError, match=r"at least 3 and 3 cases.*found at most 4 and 2"):
+        groups.of_relations(cases, 6, 2)
+    with pytest.raises(EditorError, match=r"at least 1 and 1 cases.*found at most 4 and 0"):
+        groups.of_relations([c for c in cases if c.relation == "a"], 2, 2)
 
 
 def test_probes_about_another_edit_are_taken_out() -> None:

@@ -32,28 +32,37 @@ def whole(cases: Sequence[Case], k: int) -> list[Sequence[Case]]:
     return groups
 
 
-def of_one_relation(cases: Sequence[Case], k: int) -> list[Sequence[Case]]:
-    """Groups of k cases of one relation each, in their order; what fills no group is left out.
+def of_relations(cases: Sequence[Case], k: int, relations: int) -> list[Sequence[Case]]:
+    """Groups of k cases of so many relations, in equal shares; what fills no group is left out.
+
+    Each group takes the relations that have most cases left, so that few are left out; the first
+    take one case more where k has a remainder.
 
     Raises:
-        EditorError: no relation has k cases.
+        EditorError: too few relations have enough cases for one group.
     """
-    found: dict[str, list[Case]] = {}
+    assert 1 <= relations <= k
+    left: dict[str, list[Case]] = {}
     for case in cases:
-        found.setdefault(case.relation, []).append(case)
-    most = max((len(own) for relation, own in found.items() if relation), default=0)
-    if most < k:
+        if case.relation:
+            left.setdefault(case.relation, []).append(case)
+    shares = [len(range(place, k, relations)) for place in range(relations)]
+    pools = [*left.values(), *([] for _ in shares)]
+    found: list[Sequence[Case]] = []
+    while True:
+        pools.sort(key=len, reverse=True)
+        chosen = list(zip(pools[:relations], shares, strict=True))
+        if any(len(pool) < share for pool, share in chosen):
+            break
+        found.append([pool.pop(0) for pool, share in chosen for _ in range(share)])
+    if not found:
+        wanted, most = (" and ".join(map(str, n)) for n in (shares, [len(p) for p, _ in chosen]))
         raise EditorError(
-            expected=f"a relation with at least {k} cases to edit at once",
+            expected=f"relations with at least {wanted} cases to edit at once",
             found=f"at most {most}",
-            remedy="Lower k (`plan.ks`), set plan.by_relation to false, or ask for more cases.",
+            remedy="Lower k (`plan.ks`), empty plan.relations, or ask for more cases.",
         )
-    return [
-        group
-        for relation, own in found.items()
-        if relation and len(own) >= k
-        for group in whole(own, k)
-    ]
+    return found
 
 
 def chunks(cases: Sequence[Case], size: int, k: int = 1) -> Iterator[Sequence[Case]]:

@@ -34,7 +34,7 @@ class Run:
         fit: JSON of what `fit` chose, name -> value. A name such as `share_reached_by_rate` maps
             what was tried to what came of it.
         variant: what was changed about the editor ("no_norm", "attention"), or about the groups of
-            edits ("one_relation"); "" for nothing.
+            edits ("one_relation", "two_relations"); "" for nothing.
         protocol: how edits were applied before they were scored.
         k: edits made at once, or in turn.
     """

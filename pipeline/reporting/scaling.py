@@ -19,7 +19,7 @@ from pipeline.reporting.blocks import DASH, Cell, Picture, Table
 from pipeline.reporting.inputs import Bench, Material, Run
 from pipeline.reporting.lines import Line, Panel, panels
 from pipeline.reporting.tables import UNEDITED, title
-from pipeline.studies import ONE_RELATION
+from pipeline.studies import RELATIONS
 
 FACTS = ("S", "ES", "PS", "NS", "GE", "RS")
 TOKENS = tuple(columns.OTHER)  # zsRE of a language model: score, efficacy, paraphrase, specificity
@@ -91,7 +91,7 @@ def table(material: Material, bench: Bench, found: pd.DataFrame) -> Table:
         header=("Editor", "Edits at once", *head),
         rows=tuple(rows),
         caption=f"{title(bench.name)}: every editor at its largest number of edits at once",
-        notes=(*_notes(largest), *_of_one_relation(material, bench.name)),
+        notes=(*_notes(largest), *_of_relations(material, bench.name)),
     )
 
 
@@ -118,12 +118,13 @@ def _notes(largest: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _of_one_relation(material: Material, bench: str) -> list[str]:
-    if not any(run.variant.endswith(ONE_RELATION) for run in runs(material, bench)):
+def _of_relations(material: Material, bench: str) -> list[str]:
+    called = tuple(RELATIONS.values())
+    if not any(run.variant.endswith(called) for run in runs(material, bench)):
         return []
     return [
-        f"{ONE_RELATION}: all edits of a group are of one relation, and relations with fewer cases "
-        "are left out, so that fewer cases are scored; else they are of any."
+        f"{', '.join(called)}: a group's edits are of one relation, or of two in equal shares. "
+        "What fills no group is left out, so fewer cases are scored; else edits are of any."
     ]
 
 
