@@ -26,7 +26,7 @@ DERIVED = ("source", "runs", "settings", "fits", "moments", "skipped")
 _WORLD = "pipeline/world.py"
 _NEEDED = (
     *("suite", "raw", "world", "algs", "plan", "benches"),
-    *("editors", "traits", "overrides", "statistics", "evaluate"),
+    *("editors", "traits", "overrides", "statistics", "evaluate", "traces"),
 )
 
 
@@ -50,6 +50,13 @@ def derive(values: Mapping[str, Any]) -> Params:
     _refuse_unknown(values)
     plan = build(Plan, values.get("plan", {}), "plan")
     found = name_runs(plan, values)
+    if not found.runs and values["algs"] and not values.get("traces"):
+        raise SettingsError(
+            expected="at least one run of the study's plan",
+            found=f"none by {', '.join(values['algs'])}; plan.among is {plan.among}, "
+            f"plan.on_benches {plan.on_benches}",
+            remedy="Name an editor and a benchmark that the plan has, or change it.",
+        )
     return {
         "source": _source(values),
         "runs": found.runs,

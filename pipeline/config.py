@@ -76,6 +76,29 @@ def check_root(params: Mapping[str, Any]) -> None:
     build(Root, params, "params")
 
 
+# What a run would divide by, or have nothing left with, wherever the setting stands.
+_COUNTS = frozenset(
+    {"batch", "blocks", "cases", "epochs", "rank", "rows", "steps", "tries", "validate_every"}
+)
+_SIZES = frozenset({"bound", "epsilon", "lr", "rate", "scale"})
+_SHARES = frozenset({"reach"})
+
+
+def check_ranges(settings: Mapping[str, Any], where: str) -> None:
+    """Raises SettingsError when a setting at any depth, null aside, is out of its range."""
+    for path, value in flatten(settings, where).items():
+        name = path.rpartition(".")[2]
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if name in _COUNTS and number is not None and not number >= 1:
+            raise _wrong(path, "at least 1", value)
+        if name in _SIZES and number is not None and not number > 0:
+            raise _wrong(path, "above 0", value)
+        if name in _SHARES and number is not None and not 0 < number <= 1:
+            raise _wrong(path, "above 0 and at most 1", value)
+        if name == "rates" and not value:
+            raise _wrong(path, "a list of at least one rate", value)
+
+
 def read_params(path: Path = Path(RECORD)) -> Params:
     """The composed settings, as plain dictionaries and lists.
 
@@ -252,5 +275,5 @@ def _wrong(where: str, expected: str, value: Any) -> SettingsError:
     return SettingsError(
         expected=f"{where} to be {expected}",
         found=f"{value!r} ({type(value).__name__})",
-        remedy="Correct it in conf/ (or in params.yaml) and compose again: errata params.",
+        remedy="Correct it where it is set: on the command line, or in conf/ (then errata params).",
     )

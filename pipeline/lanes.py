@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Event
 
 from pipeline.config import Params
-from pipeline.errors import ErrataError
+from pipeline.errors import ErrataError, SettingsError
 from pipeline.warm import warm, warmed
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,8 @@ _CHATTER = (
     "To enable",
 )
 _SKIPPED = "didn't change, skipping"
-_DVC, _QUICK_DVC = ("dvc",), (sys.executable, "-m", "pipeline.quick_dvc")
+_DVC = (sys.executable, "-m", "dvc")
+_QUICK_DVC = (sys.executable, "-m", "pipeline.quick_dvc")
 
 
 class StageError(ErrataError):
@@ -42,7 +43,17 @@ class StageError(ErrataError):
 
 
 def lanes(params: Params, jobs: int | None) -> int:
-    """How many stages run side by side: the cores there are, shared by `threads` each."""
+    """How many stages run side by side: the cores there are, shared by `threads` each.
+
+    Raises:
+        SettingsError: fewer than one was asked for.
+    """
+    if jobs is not None and jobs < 1:
+        raise SettingsError(
+            expected="at least one stage at a time",
+            found=str(jobs),
+            remedy="Leave --jobs out: as many run as there are cores for.",
+        )
     return jobs or max(1, (os.cpu_count() or 1) // int(params["threads"]))
 
 
@@ -58,10 +69,10 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
         StageError: a stage failed. Those that were running are finished first; none starts.
     """
     count = lanes(params, jobs)
-    environment = dict(os.environ)
+    environment = warmed(os.environ, Path(sys.executable).parent)  # stages say `python`
     stale = _stale(root) if count > 1 else set()
     if not stale:
-        _dvc(root, ["repro"], environment)
+        _dvc(root, ["repro"], environment, command=_DVC)
         return
     with warm() as folder:
         environment = warmed(environment, folder)
@@ -72,7 +83,7 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
 def _stale(root: Path) -> set[str]:
     """Names of the stages whose settings, inputs or outputs are not those of the lock file."""
     found = subprocess.run(
-        ["dvc", "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+        [*_DVC, "status", "--json"], cwd=root, capture_output=True, text=True, check=False
     )
     if found.returncode:
         raise _failed("status", found.returncode, found.stderr.strip())
@@ -169,7 +180,8 @@ def _dvc(
     words: Sequence[str],
     environment: Mapping[str, str],
     prefix: str = "",
-    command: Sequence[str] = _DVC,
+    *,
+    command: Sequence[str],
 ) -> None:
     """Run DVC and pass its words on as they come."""
     with subprocess.Popen(

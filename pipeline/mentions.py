@@ -30,9 +30,18 @@ def last_character(text: str, subject: str) -> int:
 
 
 def token_of(offsets: Sequence[tuple[int, int]], character: int) -> int:
-    """The last token that covers a character; several do where a character has many bytes."""
+    """The last token that covers a character; several do where a character has many bytes.
+
+    Raises:
+        DataError: none does; some tokenizers give blanks to no token.
+    """
     places = [i for i, (start, end) in enumerate(offsets) if start <= character < end]
-    assert places, f"no token covers character {character}"
+    if not places:
+        raise DataError(
+            expected=f"a token of the model's that covers character {character}, a subject's last",
+            found=f"tokens at {list(offsets)}"[:80],
+            remedy="Let the subject end in a letter, not in a blank.",
+        )
     return places[-1]
 
 

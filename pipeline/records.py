@@ -206,7 +206,7 @@ def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         raise DataError(
             expected=f"a table at {path}",
             found="no such file",
-            remedy="Run the stage that makes it: dvc repro.",
+            remedy="Name one that is there; what a stage makes comes by dvc repro.",
         )
     try:
         table = pq.read_table(path)
@@ -214,12 +214,12 @@ def _read(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
         raise DataError(
             expected=f"a whole parquet file at {path}",
             found=str(error),
-            remedy="It is truncated or not parquet: delete it and run dvc repro.",
+            remedy="It is truncated or not parquet: restore it, or let its stage make it again.",
         ) from error
     if table.schema.names != schema.names:
         raise DataError(
             expected=f"columns {', '.join(schema.names)} in {path}",
             found=", ".join(table.schema.names),
-            remedy="It was written by another version: run dvc repro.",
+            remedy="It holds something else, or is of another version: name another, or dvc repro.",
         )
     return list(table.to_pylist())

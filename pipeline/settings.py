@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
-from pipeline.config import Params, build, check_root, flatten, pick
+from pipeline.config import Params, build, check_ranges, check_root, pick
 from pipeline.editing import moments
 from pipeline.errors import SettingsError
-
-# What a run would divide by, or have nothing left with, wherever the setting stands.
-_COUNTS = frozenset(
-    {"batch", "cases", "epochs", "rank", "rows", "steps", "tries", "validate_every"}
-)
-_SIZES = frozenset({"lr", "rate", "scale", "epsilon"})
 
 
 def check(params: Params) -> None:
@@ -39,23 +33,17 @@ def check(params: Params) -> None:
     for bench in params["traces"]:
         pick(params, f"benches.{bench}")
     for part in ("editors", "settings", "evaluate", "benches", "statistics", "tracing"):
-        for path, value in flatten(params[part], part).items():
-            _check_range(path, value)
+        check_ranges(params[part], part)
+    for run in params["runs"].values():
+        _check_count(params, run)
 
 
-def _check_range(path: str, value: object) -> None:
-    name = path.rpartition(".")[2]
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    expected = None
-    if name in _COUNTS and number is not None and number < 1:
-        expected = "at least 1"
-    elif name in _SIZES and number is not None and number <= 0:
-        expected = "above 0"
-    elif name == "rates" and value == []:
-        expected = "a list of at least one rate"
-    if expected:
+def _check_count(params: Params, run: Params) -> None:
+    """Raises SettingsError for more edits at once than there are cases."""
+    cases = pick(params, f"benches.{run['bench']}.data")["validation_cases"]
+    if params["evaluate"]["split"] == "validation" and run["k"] > cases:
         raise SettingsError(
-            expected=f"{path} to be {expected}",
-            found=repr(value),
-            remedy="Correct it in conf/ (or in params.yaml) and compose again: errata params.",
+            expected=f"plan.ks of at most {cases}, the validation cases of {run['bench']}",
+            found=str(run["k"]),
+            remedy=f"Lower it, or ask for more: benches.{run['bench']}.data.validation_cases.",
         )

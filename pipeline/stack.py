@@ -40,10 +40,15 @@ class Stack:
         return list(self._edits)
 
     def put(self, number: int, edit: Intervention) -> None:
-        """Add an edit of one row; its place among the others is its number's."""
+        """Add an edit of one row; its place is its number's, with those below 0 after the others.
+
+        Numbers below 0 are of edits that are newer than all that are written down.
+        """
         assert edit.rows == 1, f"an edit of {edit.rows} rows"
         self._edits[number] = edit
-        self._edits = dict(sorted(self._edits.items()))
+        self._edits = dict(
+            sorted(self._edits.items(), key=lambda item: (item[0] < 0, abs(item[0])))
+        )
         self._patch = None
 
     def take(self, number: int) -> Intervention:
@@ -54,11 +59,19 @@ class Stack:
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Let `model` answer as edited inside."""
-        if self._patch is None:
-            self._patch = Patch({s: together(parts) for s, parts in self.updates().items()})
         with ExitStack() as stack:
-            for edit in (self._patch, *self._memories()):
+            for edit in (self._weights(), *self._memories()):
                 stack.enter_context(applied(model, edit))
+            yield
+
+    @contextmanager
+    def beneath(self, model: nn.Module) -> Iterator[None]:
+        """Let `model` compute with updated weights inside, and no memory answer for it.
+
+        What is edited next builds on this: a memory has no weights to build on, and hides from a
+        loss what the weights would say.
+        """
+        with applied(model, self._weights()):
             yield
 
     def whole(self) -> Intervention:
@@ -105,6 +118,11 @@ class Stack:
                 remedy="Undo them, or make them with an editor that changes weights.",
             )
         return self.updates(least=1)
+
+    def _weights(self) -> Patch:
+        if self._patch is None:
+            self._patch = Patch({s: together(parts) for s, parts in self.updates().items()})
+        return self._patch
 
     def _memories(self) -> list[Intervention]:
         return [edit for edit in self._edits.values() if not isinstance(edit, Patch)]

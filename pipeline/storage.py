@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
         raise DataError(
             expected=f"a JSON file at {path}",
             found=str(error),
-            remedy="Restore the file, or run the stage that makes it: dvc repro.",
+            remedy="Restore the file; what a stage makes comes by dvc repro.",
         ) from error
 
 

@@ -154,3 +154,14 @@ def test_it_is_differentiable_in_keys_values_and_ridge(shape: tuple[int, int, in
         return aggregate.solve(*parts).dense_ROI().square().sum()
 
     assert torch.autograd.gradcheck(delta, [part.requires_grad_() for part in inputs])
+
+
+@pytest.mark.parametrize("outputs", [16, 200])
+def test_many_single_precision_tokens_are_multiplied_in_double(outputs: int) -> None:
+    """More tokens than inputs, of low rank, and a small λ."""
+    draws = torch.Generator().manual_seed(0)
+    keys = (torch.randn(200, 4, generator=draws) @ torch.randn(4, 32, generator=draws))[None]
+    values, ridge = torch.randn(1, 200, outputs, generator=draws), torch.tensor(1e-2)
+    found = aggregate.solve(keys, values, ridge).dense_ROI()
+    exact = aggregate.solve(keys.double(), values.double(), ridge.double()).dense_ROI()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)

@@ -174,7 +174,7 @@ def test_editors_that_learn_take_a_folder_or_cases(
         (["ask", "./nothing", "Tom"], "ModelError: expected a folder with a model"),
         (["undo", "MODEL", "7"], "JournalError: expected 7 to be an edit in force (none is)"),
         (["export", "MODEL", "out"], "EditorError: expected an edit in force"),
-        (["check", "MODEL", "--limit", "growht=1"], "SettingsError: .*guard.growht"),
+        (["check", "MODEL", "--limit", "growht=1"], "SettingsError: .*Did you mean 'growth'"),
     ],
 )
 def test_mistakes_are_one_message(
@@ -238,3 +238,15 @@ def test_a_journal_lies_beside_the_model_unless_named(
     run(capsys, "edit", str(folder), "--prompt", prompt, "--target", target, *SET, "--guard", "off")
     assert beside(folder) == own / "model.errata"
     assert Editable.load(folder, journal=own / "model.errata").in_force == [1]
+
+
+def test_a_check_says_what_is_past_a_limit(
+    model: str, journal: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt, target = corrections_for(make_face("gpt2"))[0]
+    words = ["--prompt", prompt, "--target", target, *SET, "--guard", "off", *journal]
+    assert main(["edit", model, *words]) == 0
+    tight = ["--limit", "growth=1e-9", *journal]
+    assert main(["check", model, *tight]) == 0
+    assert "norm growth" in capsys.readouterr().out
+    assert main(["check", model, "--guard", "refuse", *tight]) == 1

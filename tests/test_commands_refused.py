@@ -77,6 +77,16 @@ def put(words: list[str], model: list[str]) -> list[str]:
         ([*EDIT, "--set", "outer.lr=1", "--set", "outer={}"], "found outer.lr and outer"),
         ([*EDIT, "--set", "rate=1", "--set", "rate=2"], "found rate twice"),
         ([*EDIT, "--limit", "growth=1", "--limit", "growth=2"], "found growth twice"),
+        ([*EDIT, "--limit", "grwth=1"], "Did you mean 'growth'"),
+        ([*EDIT, "--limit", "action=off"], "SettingsError: expected limits of perplexity"),
+        ([*EDIT, "--limit", "agreement=7"], "expected the guard's agreement from 0 to 1"),
+        ([*EDIT, "--guard", "off", "--limit", "growth=1"], "expected --guard off without --limit"),
+        ([*EDIT, "--set", "rate=-1"], "SettingsError: expected ft.rate to be above 0"),
+        ([*EDIT, "--set", "rates=[]"], "a list of at least one rate"),
+        ([*EDIT, "--set", "steps=0"], "SettingsError: expected ft.steps to be at least 1"),
+        ([*EDIT, "--set", "reach=7"], "above 0 and at most 1"),
+        ([*EDIT, "--alg", "mend", "--editor", "nowhere"], "where an editor was fitted at nowhere;"),
+        (["serve", "MODEL", "--json"], "SettingsError: expected serve without --json"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_message(

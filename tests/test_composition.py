@@ -89,6 +89,7 @@ def test_every_study_composes_to_settings_that_the_library_knows(study: str) -> 
         ("editors.cache.scale=-1", "above 0"),
         ("evaluate.rows=0", "at least 1"),
         ("benches.zsre.base.epochs=0", "at least 1"),
+        ("editors.ft.reach=2", "above 0 and at most 1"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_runs(
@@ -200,6 +201,21 @@ def test_equal_settings_share_what_was_fitted() -> None:
     assert {item["settings"] for run, item in derived["runs"].items() if "zsre" in run} == {
         "zsre-mend"
     }
+
+
+@pytest.mark.parametrize("study", ["scaling", "scaling_corrections", "relations", "zsre_lm"])
+def test_the_command_line_chooses_a_studys_editors(study: str) -> None:
+    """A study brings its own choice of editors along, and no more than that."""
+    many = ["mend", "ft_w", "rome", "memit"]
+    assert parse(compose(ROOT, [f"study={study}"]))["algs"] == many
+    assert parse(compose(ROOT, [f"study={study}", "alg=memit"]))["algs"] == ["memit"]
+
+
+def test_plans_that_cannot_run_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"at least one run.*none by ft.*plan.among"):
+        compose(ROOT, ["study=caching", "alg=ft"])
+    with pytest.raises(SettingsError, match=r"plan\.ks of at most 200.*found 500"):
+        settings.check(parse(compose(ROOT, ["plan.ks=[500]"])))
 
 
 def test_the_command_line_overrides_a_studys_budget() -> None:

@@ -174,6 +174,17 @@ def test_a_causal_target_gets_the_space_that_people_leave_out() -> None:
     assert edit.corrections[0].target == " the guild"
 
 
+def test_a_blank_that_ends_a_prompt_belongs_to_what_follows() -> None:
+    """No token ends with a blank: the edit shows however the question is asked."""
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    (edit,) = one.edit([("Tom Asker works for  ", "was built")], **FT)
+    assert edit.corrections[0].pair == ("Tom Asker works for", "  was built")
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    (edit,) = one.edit([("Tom Asker works for ", "was built")], **FT)
+    assert edit.right
+    assert one.ask("Tom Asker works for ") == one.ask("Tom Asker works for")
+
+
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import make_cases
@@ -186,7 +188,7 @@ def test_a_subject_is_asked_for_before_moments_are_taken() -> None:
 def test_an_edit_that_is_no_number_is_not_made() -> None:
     one = Editable(make_face("gpt2"), guard=QUIET)
     with pytest.raises(EditorError, match=r"by ft of finite numbers.*Lower its rate"):
-        one.edit(corrections_for(one.face)[:1], rate=float("nan"))
+        one.edit(corrections_for(one.face)[:1], rate=float("inf"))
     assert one.in_force == []
 
 
@@ -204,3 +206,83 @@ def test_a_setting_is_not_a_group_as_well() -> None:
     one = Editable(make_face("gpt2"), guard=QUIET)
     with pytest.raises(SettingsError, match=r"both rate and rate\.x"):
         one.edit(corrections_for(one.face)[:1], settings={"rate": 1e-3, "rate.x": 4})
+
+
+TOM = {"prompt": "Tom Asker works for", "target": " was built", "subject": "Tom Asker"}
+ADA = {"prompt": "Ada Verrin was born in", "target": " was built", "subject": "Ada Verrin"}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_latest_memory_answers(keep: bool) -> None:
+    """Of two of one prompt, also while the second is measured, or only tried out."""
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    prompt = TOM["prompt"]
+    one.edit((prompt, " was built"), "cache", epsilon=1e-3)
+    if keep:
+        (second,) = one.edit((prompt, " the old"), "cache", epsilon=1e-3)
+        assert second.right
+    else:
+        with one.temporarily((prompt, " the old"), "cache", epsilon=1e-3) as (second,):
+            assert second.right
+            assert one.ask(prompt).startswith(" the old")
+    first = one.ask(prompt)
+    assert first.startswith(" the old" if keep else " was built")
+
+
+@pytest.mark.parametrize("alg", ["ft", "rome", "memit"])
+def test_weights_are_edited_beneath_a_memory(alg: str) -> None:
+    """The edit is the one that would be made without the memory, not one of its answers."""
+    settings = {"rate": 1e-2, "steps": 60} if alg == "ft" else SMALL[alg]
+    made = []
+    for memory in (False, True):
+        one = Editable(make_face("gpt2"), guard=QUIET)
+        if memory:
+            one.edit((TOM["prompt"], " was built"), "cache", epsilon=1e-3)
+        (edit,) = one.edit(TOM | {"target": " the old"}, alg, settings=settings)
+        made.append(one._state.stack.updates())
+        assert edit.steps
+    assert set(made[0]) == set(made[1])
+    for site, (update,) in made[0].items():
+        torch.testing.assert_close(made[1][site][0].dense_ROI(), update.dense_ROI())
+
+
+def test_a_subject_is_asked_for_before_any_edit_is_made() -> None:
+    """Also where the editor is ready from an earlier call."""
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    one.edit(TOM | {"subject": "Tom Asker "}, "rome", settings=SMALL["rome"])
+    nameless = {"prompt": ADA["prompt"], "target": ADA["target"]}
+    with pytest.raises(DataError, match=r"subject of 'Ada Verrin was born in'"):
+        one.edit([TOM | {"target": " the old"}, nameless], "rome", settings=SMALL["rome"])
+    assert one.in_force == [1]
+
+
+def test_moments_kept_are_those_of_a_dtype(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    for count, dtype in enumerate((None, torch.bfloat16), 1):
+        one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET, dtype=dtype)
+        one.edit(ADA if dtype else TOM, "rome", settings=SMALL["rome"])
+        assert len(list((tmp_path / "journal").rglob("moments.json"))) == count
+
+
+def test_settings_may_be_numbers_out_of_an_array(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+    (edit,) = one.edit(corrections_for(one.face)[:1], rate=np.float32(0.25), steps=np.int64(2))
+    assert (edit.settings["rate"], edit.settings["steps"]) == (0.25, 2)
+
+
+@pytest.mark.parametrize("alg", ["mend", "ft_kl", "cache"])
+def test_training_cases_without_unrelated_examples_are_refused(alg: str) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    bare = [replace(case, unrelated=(), rephrases=()) for case in make_cases(one.face)]
+    settings = {"rank": 4, "outer.heldout": 1} if alg == "mend" else {}
+    with pytest.raises(EditorError, match="unrelated example"):
+        one.edit(corrections_for(one.face)[:1], alg, cases=bare, settings=settings)
+
+
+def test_a_memory_is_fitted_on_cases_without_rephrasings() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    bare = [replace(case, rephrases=()) for case in make_cases(one.face)]
+    bare[0] = replace(bare[0], unrelated=())
+    (edit,) = one.edit(corrections_for(one.face)[:1], "cache", cases=bare)
+    assert edit.right

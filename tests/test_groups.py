@@ -113,8 +113,12 @@ def test_training_draws_no_bystander_that_is_edited() -> None:
     ada, tom = case("Ada"), case("Tom", unrelated=(Probe("Where was Ada born?", "Rome"),))
     spared = groups.spared([ada, tom])
     assert spared == [ada.unrelated, ada.unrelated]  # Tom has none left of his own
-    with pytest.raises(EditorError, match="an unrelated example that none of 2 edits"):
+    with pytest.raises(
+        EditorError, match="an unrelated example that no edit of a group of 2 is about"
+    ):
         groups.spared([replace(ada, unrelated=()), tom])
+    with pytest.raises(EditorError, match="a group of 1 is about"):
+        groups.spared([replace(ada, unrelated=())])
 
 
 class Summed(Editor):

@@ -40,6 +40,8 @@ def test_an_edit_past_a_limit_is_flagged_or_refused(action: str, tmp_path: Path)
     clean = logits(one.face, one)
     with pytest.raises(GuardError, match=r"'Where was Ada Verrin born\?'.*norm growth.*not made"):
         one.edit([pair], **FT)
+    with pytest.raises(GuardError), one.temporarily([pair], **FT):
+        pass
     assert torch.equal(logits(one.face, one), clean)
     assert not (tmp_path / "journal").exists()
 

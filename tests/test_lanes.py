@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import SettingsError
 from pipeline.lanes import StageError, lanes, repro
 
 # Stands in for DVC: writes down when each call began and ended, fails where it is told to.
@@ -58,8 +59,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake.parent.mkdir()
     fake.write_text(FAKE.format(python=sys.executable))
     fake.chmod(fake.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setattr("pipeline.lanes._QUICK_DVC", ("dvc",))
-    monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("_DVC", "_QUICK_DVC"):
+        monkeypatch.setattr(f"pipeline.lanes.{name}", (str(fake),))
     stale(monkeypatch, "prepare@fever", "prepare@zsre")
     return tmp_path
 
@@ -132,3 +133,5 @@ def test_lanes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lanes({"threads": 2}, None) == 4
     assert lanes({"threads": 16}, None) == 1
     assert lanes({"threads": 1}, 3) == 3
+    with pytest.raises(SettingsError, match=r"at least one stage at a time; found 0"):
+        lanes({"threads": 1}, 0)

@@ -140,3 +140,15 @@ def test_reading_is_what_hooks_see_in_a_whole_pass() -> None:
         torch.testing.assert_close(found.key_BI[site][number], seen["key"][0, spot.at])
         torch.testing.assert_close(found.stream_BD[number], seen["stream"][0, spot.at])
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in face.model.modules())
+
+
+def test_a_blank_that_no_token_covers_is_named() -> None:
+    with pytest.raises(DataError, match="in a letter, not in a blank"):
+        mentions.token_of([(0, 3), (4, 9)], 3)
+
+
+def test_a_tokenizer_without_a_begin_writes_no_contexts() -> None:
+    face = make_face("gpt2")
+    face.tokenizer.bos_token = face.tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="a begin or an end token"):
+        locate.write_contexts(face, locate.Config(), 0)

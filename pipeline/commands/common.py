@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ModelError, SettingsError
+from pipeline.errors import ModelError, SettingsError, near_misses
 
 if TYPE_CHECKING:
     from pipeline.editable import Editable, Guard
@@ -29,7 +29,7 @@ def command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=about,
-        description=f"{about[0].upper()}{about[1:]}.",
+        description=f"{about[0].upper()}{about[1:]}{'' if about[-1] in '?!' else '.'}",
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=list(parents),
@@ -186,12 +186,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _guard(arguments: argparse.Namespace) -> Guard:
     from pipeline.config import build
-    from pipeline.editable.guard import Guard
+    from pipeline.editable.guard import LIMITS, Guard
     from pipeline.editable.probes import read_probes
 
     if "guard" not in vars(arguments):
         return Guard(action="off")
+    if arguments.guard == "off":
+        refuse_idle({"--limit": arguments.limit, "--probes": arguments.probes}, "--guard off")
     limits = settings(arguments.limit)
+    if others := set(limits) - set(LIMITS):
+        raise SettingsError(
+            expected=f"limits of {', '.join(LIMITS)}",
+            found=", ".join(sorted(others)),
+            remedy=near_misses(min(others), LIMITS),
+        )
     guard = build(Guard, {"action": arguments.guard, **limits}, "guard")
     if arguments.probes is None:
         return guard

@@ -286,6 +286,7 @@ def _prompts(arguments: argparse.Namespace) -> list[str]:
 def _serve(arguments: argparse.Namespace) -> None:
     from pipeline import serving
 
+    refuse_idle({"--json": arguments.json}, "serve")
     with serving.bound(arguments.port) as socket:  # before the model is loaded: a taken port is
         how = how_of(arguments)  # told at once
         server = serving.make_server(open_editable(arguments), socket, how)

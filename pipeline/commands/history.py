@@ -137,6 +137,8 @@ def _row(record: Record, active: list[int]) -> list[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    from pipeline.editable.failures import GuardError
+
     faults = _journal(arguments).faults()
     if not arguments.json:  # before the model is opened, which stops at the first
         for fault in faults:
@@ -154,7 +156,15 @@ def _check(arguments: argparse.Namespace) -> None:
         ]  # fmt: skip
         show(table(("edit", "prompt", "target", "answer", ""), rows) if rows else "No edits.")
         show(health_line(health))
+        if health.past:
+            show(f"The model is past a limit: {'; '.join(health.past)}.")
     _complain(faults, [row["edit"] for row in found if row["held"] and not row["holds"]])
+    if arguments.guard == "refuse" and health.past:
+        raise GuardError(
+            expected="a model within the guard's limits",
+            found="; ".join(health.past),
+            remedy="Undo edits (`errata log` shows them), or widen the limits.",
+        )
 
 
 def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import chdir
 from pathlib import Path
 
 from pipeline import composition
@@ -36,7 +37,7 @@ def add(commands: Commands) -> None:
         commands,
         "repro",
         _repro,
-        "dvc repro, on all cores",
+        "bring the graph up to date on all cores, as dvc repro does on one",
         "errata repro",
         "errata repro --jobs 1",
         parents=[root],
@@ -96,7 +97,8 @@ def _repro(arguments: argparse.Namespace) -> None:
 def _mlflow(arguments: argparse.Namespace) -> None:
     from pipeline import results, tracking
 
-    new = tracking.log(results.collect(arguments.root, read_params(arguments.root / RECORD)))
+    with chdir(arguments.root):  # whose database it is
+        new = tracking.log(results.collect(Path(), read_params()))
     if new is not None:
         _LOG.info("%d new in %s", new, tracking.database())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.editable.texts import encodable
+from pipeline.editable.texts import as_read, encodable
 from pipeline.errors import DataError, SettingsError
 from pipeline.models import Face
 from pipeline.models.face import SLACK
@@ -16,7 +16,7 @@ def answers(face: Face, prompts: Sequence[str], tokens: int | None = None) -> li
     """Greedy answers of at most `tokens` tokens, or as many as the context has room for.
 
     A causal model never stops by itself; others end where they end, or a few tokens later than
-    they are told.
+    they are told. Blanks at the end of its prompt are left for its answer to begin with.
 
     Raises:
         DataError: a prompt is no text, or leaves no room for an answer.
@@ -24,6 +24,7 @@ def answers(face: Face, prompts: Sequence[str], tokens: int | None = None) -> li
     """
     for prompt in prompts:
         _refuse_no_text(prompt)
+    prompts = [as_read(face, prompt, "")[0] for prompt in prompts]
     if tokens is not None and tokens < 1:
         raise SettingsError(
             expected="answers of at least one token", found=str(tokens), remedy="Ask for more."

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.editable.asking import has_room
 from pipeline.editable.rows import Row, csv_rows, json_rows
-from pipeline.editable.texts import encodable, read_text, spaced
+from pipeline.editable.texts import as_read, encodable, read_text
 from pipeline.errors import DataError, near_misses
 from pipeline.models import Face
 from pipeline.records import Probe, Request, normalise
@@ -99,13 +99,16 @@ def read(path: Path) -> tuple[Correction, ...]:
 def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
     """Requests as this model reads them: a causal model's target begins with its space.
 
+    Tokens begin with blanks and hardly end with them, so those at the end of a prompt go there too.
+
     Raises:
         DataError: a subject is not in its prompt, a pair is longer than the model's context, a
             target has no token or is no label, a prompt to look at is empty or leaves no room for
             an answer, or two requests contradict each other.
     """
     wanted: dict[str, str] = {}
-    found = tuple(replace(item, target=spaced(face, *item.pair)) for item in asked)
+    pairs = [as_read(face, *item.pair) for item in asked]
+    found = tuple(replace(c, prompt=p, target=t) for c, (p, t) in zip(asked, pairs, strict=True))
     for item in found:
         if item.subject and item.subject not in item.prompt:
             raise DataError(
@@ -173,6 +176,7 @@ def _one(asked: Any, where: str) -> Correction:
                 found=repr(values.get(key)),
                 remedy="An edit needs a prompt and a target.",
             )
+    values["subject"] = values.get("subject", "").strip()
     return Correction(**values)
 
 

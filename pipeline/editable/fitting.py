@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pipeline import editors
-from pipeline.config import RECORD, build, read_params
+from pipeline.config import RECORD, build, check_ranges, read_params
 from pipeline.editable.corrections import Correction
 from pipeline.editable.depth import as_deep
 from pipeline.editable.rates import learns_a_rate, smallest_rate
@@ -113,13 +113,14 @@ def ready(
         settings = _merge(_quick(module.Config), settings)
     settings = as_deep(face, module.Config, settings)
     editor: Editor = module.Editor(build(module.Config, settings, alg))
+    check_ranges(settings, alg)
     if reason := editor.applies_to(face):
         raise EditorError(
             expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others()
         )
     _refuse_idle(alg, editor, module.Config, source)
     if "moments" in editor.needs:
-        _refuse_no_subject(alg, asked)
+        refuse_no_subject(alg, editor, asked)
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
     if source.folder is not None:
         _restore(editor, face, source.folder, base_hash)
@@ -183,6 +184,8 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
                     found=f"both {key} and {path}",
                     remedy="Leave one of the two out.",
                 )
+        if getattr(value, "ndim", None) == 0:  # a number out of an array: JSON knows none
+            value = value.item()
         here[last] = nested(value) if isinstance(value, Mapping) else value
     return whole
 
@@ -217,10 +220,10 @@ def _fit(editor: Editor, face: Face, source: Source, alg: str, base_hash: str) -
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _refuse_no_subject(alg: str, asked: Sequence[Correction]) -> None:
-    """Raises DataError before moments are taken, which takes a while."""
+def refuse_no_subject(alg: str, editor: Editor, asked: Sequence[Correction]) -> None:
+    """Raises DataError before moments are taken, which takes a while, and before any edit."""
     for item in asked:
-        if not item.subject:
+        if "moments" in editor.needs and not item.subject:
             raise DataError(
                 expected=f"the subject of {item.prompt!r}: {alg} edits at its last token",
                 found="none",
@@ -244,6 +247,12 @@ def _described(folder: Path, alg: str) -> tuple[str, dict[str, Any]]:
 
     They lie beside it; for one that the pipeline fitted, the project's record has them too.
     """
+    if not (folder / "editor.json").is_file():
+        raise EditorError(
+            expected=f"a folder where an editor was fitted at {folder}",
+            found="no editor.json in it" if folder.is_dir() else "no such folder",
+            remedy="Name one, as data/SUITE/BENCH/editors/mend, or fit it now on cases.",
+        )
     if (folder / _SETTINGS).is_file():
         found = read_json(folder / _SETTINGS)
     else:

@@ -25,12 +25,14 @@ from pipeline.editable.asking import answers
 from pipeline.editable.probes import OPENINGS, check, pairs
 from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.editing.updates import Factors, Update
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.metrics_text import entropy
 from pipeline.models import Batch, Face
 from pipeline.records import Probe
 
 _LOG = logging.getLogger(__name__)
+# The measures that have a limit, and the largest that it can be.
+LIMITS = {"perplexity": math.inf, "agreement": 1.0, "growth": math.inf, "entropy": 1.0}
 _TOKENS = 20  # of a free text
 _TEXTS = 8  # free texts
 
@@ -56,8 +58,16 @@ class Guard:
     entropy: float = 0.7
 
     def __post_init__(self) -> None:
-        """Raises DataError where a probe is none, or its prompt or target is not text."""
+        """Raises DataError for a probe that is none, SettingsError for a limit that is none."""
         check(self.probes)
+        for name, most in LIMITS.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise SettingsError(
+                    expected=f"the guard's {name} from 0 to {most:g}",
+                    found=repr(value),
+                    remedy="Perplexity and growth are the most, agreement and entropy the least.",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,9 +88,9 @@ class Maker:
                 steps=sum(made.steps),
                 seconds=seconds,
             )
+            self._refuse(edit)
             if not keep:
                 return edit
-            self._refuse(edit)
             record = self._write(edit, on, patch)
         except BaseException:
             self.state.drop(number)
@@ -143,6 +143,7 @@ class Maker:
                 return ready  # it learned from these requests alone, if at all
             self._editors[key] = ready
         ready = self._editors[key]
+        fitting.refuse_no_subject(ready.alg, ready.editor, asked)
         trained = ready.editor.adapt(self.face) is not self.face
         if self.journal and keep and (source.cases or trained):
             folder = self.journal.editors() / ready.identity[:16]

@@ -152,8 +152,7 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             expected="a supported architecture",
             found=f"{name!r} in {config}",
-            remedy=f"{near_misses(str(name), LAYOUTS)} CONTRIBUTING and the README say how to add "
-            "one.",
+            remedy=f"{near_misses(str(name), LAYOUTS)} The README says how to add one.",
         )
     if not any((folder / weights).is_file() for weights in _WEIGHTS):
         others = sorted(path.name for path in folder.glob("*.bin"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.editable.asking import answers, has_room
 from pipeline.editable.rows import json_rows
-from pipeline.editable.texts import encodable, lines, read_text, spaced
+from pipeline.editable.texts import as_read, encodable, lines, read_text
 from pipeline.errors import DataError
 from pipeline.models import Face
 from pipeline.records import Case, Probe, read_cases
@@ -96,7 +96,7 @@ def pairs(face: Face, probes: Sequence[Probe]) -> tuple[list[tuple[str, str]], l
 def _readable(face: Face, probes: Sequence[Probe]) -> tuple[list[tuple[str, str]], list[str]]:
     kept, reasons = [], []
     for probe in probes:
-        pair = probe.prompt, spaced(face, probe.prompt, probe.target)
+        pair = as_read(face, probe.prompt, probe.target)
         try:
             face.tokenise([pair if probe.target else (probe.prompt, _filler(face))])
         except DataError as error:

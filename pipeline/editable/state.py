@@ -64,8 +64,8 @@ class State:
             yield face
 
     def on_top(self, face: Face) -> AbstractContextManager[None]:
-        """What is computed on `face` inside builds on the edits in force."""
-        return self.stack.applied(face.model)
+        """What is computed on `face` inside builds on the weights as edited so far."""
+        return self.stack.beneath(face.model)
 
     @contextmanager
     def lent(self) -> Iterator[Face]:

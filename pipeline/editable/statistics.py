@@ -45,7 +45,8 @@ def moments_for(face: Face, source: Path | None, kept: Path | None, seed: int) -
         return moments.load(source, face)
     texts = None if source is None else _lines(source)
     name = "own words" if texts is None else moments.hash_texts(texts)
-    digest = hashlib.sha256(f"{name} {seed}".encode()).hexdigest()[:16]
+    about = f"{name} {seed} {moments.hash_weights(face)} {_CONFIG!r}"  # of another dtype, others
+    digest = hashlib.sha256(about.encode()).hexdigest()[:16]
     folder = None if kept is None else kept / f"moments-{digest}"
     if folder is not None and (folder / "moments.json").is_file():
         return moments.load(folder, face)
@@ -76,12 +77,11 @@ def own_words(face: Face, seed: int) -> list[str]:
         weight_OI(linear_map(face.model, site)).shape[1] for site in downs(face.model)
     )
     length = min(64, face.context - 2)
-    begin = face.tokenizer.bos_token or face.tokenizer.eos_token
     texts: list[str] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random.Random(f"{seed}/own words").getrandbits(32))
         for _ in bar(range(-(-tokens // (_ROWS * length))), "text for second moments"):
-            texts += face.sample([begin] * _ROWS, length, top_k=_TOP_K)
+            texts += face.sample([face.begin] * _ROWS, length, top_k=_TOP_K)
     return texts
 
 

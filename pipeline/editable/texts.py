@@ -25,6 +25,8 @@ _UNSPACED = (
     "BALINESE ",
     "HALFWIDTH KATAKANA",
 )
+_OPENING, _CURRENCY = ("Ps", "Pi"), "Sc"  # categories of brackets and quotes, of signs as in $5
+_QUOTES, _JOINING = "\"'`", "-/\\@_"
 
 
 def encodable(text: str, where: str) -> str:
@@ -65,20 +67,38 @@ def lines(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in cut if line.strip()]
 
 
-def spaced(face: Face, prompt: str, target: str) -> str:
-    """A target as this model reads it after the prompt.
+def as_read(face: Face, prompt: str, target: str) -> tuple[str, str]:
+    """Prompt and target as this model reads them.
 
-    `prompt + target` is what a causal model reads, and people leave the space between them out. Of
-    a classifier it is the label, however it was written.
+    `prompt + target` is what a causal model reads, and people leave the space between them out, or
+    write it at the end of the prompt, where no token has it. Of a classifier the target is the
+    label, however it was written.
     """
     if face.labels:
         label = target.strip().lower()
-        return label if label in face.labels else target
-    if face.kind != "causal" or prompt[-1:].isspace() or not target[:1].isalnum():
-        return target
-    if _without_spaces(prompt[-1:]) or _without_spaces(target[:1]):
-        return target
-    return f" {target}"
+        return prompt, label if label in face.labels else target
+    bare = prompt.rstrip(" ")
+    if face.kind != "causal" or not bare:
+        return prompt, target
+    if not target:
+        return bare, ""
+    if bare == prompt and _apart(prompt, target):
+        return prompt, f" {target}"
+    return bare, prompt[len(bare) :] + target
+
+
+def _apart(prompt: str, target: str) -> bool:
+    """Whether a space belongs between two texts that are written without one."""
+    before, last, first = prompt[-2:-1], prompt[-1:], target[:1]
+    if last.isspace() or _without_spaces(last) or _without_spaces(first):
+        return False
+    if unicodedata.category(last or " ") in (*_OPENING, _CURRENCY):
+        return False
+    if last in _QUOTES and (not before.strip() or unicodedata.category(before) in _OPENING):
+        return False
+    if last in _JOINING and before.isalnum():
+        return False
+    return first.isalnum() or unicodedata.category(first or " ") == _CURRENCY
 
 
 def _without_spaces(character: str) -> bool:

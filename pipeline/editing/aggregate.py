@@ -133,9 +133,10 @@ def solve(
         return Factors(values_RTO, right_RTI)
     if moment_II is None:
         moment_II = torch.eye(I, dtype=torch.float64, device=ridge.device)
-    root_RII = _root((keys_RIT @ keys_RTI).double() + ridge.double() * moment_II)
+    root_RII = _root(keys_RIT.double() @ keys_RTI.double() + ridge.double() * moment_II)
     if dense:
-        return Dense(_divided(keys_RIT @ values_RTO, root_RII).transpose(1, 2))
+        wanted_RIO = keys_RIT.double() @ values_RTO.double()
+        return Dense(_divided(wanted_RIO, root_RII).transpose(1, 2).to(values_RTO.dtype))
     return Factors(values_RTO, _divided(keys_RIT, root_RII).transpose(1, 2))
 
 

@@ -160,16 +160,16 @@ def spared(group: Sequence[Case], *, hard: bool = False) -> list[tuple[Probe, ..
             replace(case, unrelated=(*case.unrelated, *case.neighbours, *case.hard_neighbours))
             for case in group
         ]
-    if len(group) == 1:
+    if len(group) == 1 and group[0].unrelated:
         return [group[0].unrelated]
     about = touched(group)
     own = [tuple(p for p in case.unrelated if about.spares(case, p)) for case in group]
     everybody = tuple(probe for probes in own for probe in probes)
     if not everybody:
         raise EditorError(
-            expected=f"an unrelated example that none of {len(group)} edits made at once is about",
+            expected=f"an unrelated example that no edit of a group of {len(group)} is about",
             found="none",
-            remedy="Lower `outer.k`, or give the cases more unrelated examples.",
+            remedy="Give the training cases more unrelated examples, or lower `outer.k`.",
         )
     return [probes or everybody for probes in own]
 

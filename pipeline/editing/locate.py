@@ -76,10 +76,9 @@ def write_contexts(face: Face, config: Config, seed: int) -> dict[str, tuple[str
             found=f"a {face.kind} model",
             remedy="ROME and MEMIT edit causal models alone.",
         )
-    begin = face.tokenizer.bos_token or face.tokenizer.eos_token
     found: dict[str, tuple[str, ...]] = {"none": ()}
     for kind, starts, sizes in (
-        ("free", [begin], config.free),
+        ("free", [face.begin], config.free),
         ("opened", list(_OPENINGS), config.opened),
     ):
         texts: list[str] = []

@@ -85,10 +85,15 @@ class Editor(Base):
         for start in bar(range(0, len(cases), self.config.cases), "measure distances"):
             part = cases[start : start + self.config.cases]
             memory = remember(face, [case.request() for case in part], k=1, epsilon=0.0)
-            again = [(n, p, case.target_new) for n, case in enumerate(part) for p in case.rephrases]
+            again = [
+                (n, prompt, case.target_new)
+                for n, case in enumerate(part)
+                for prompt in case.rephrases or (case.prompt,)
+            ]
             other = [(n, p.prompt, p.target) for n, case in enumerate(part) for p in case.unrelated]
             rephrases.append(_look(face, memory, again))
-            bystanders.append(_look(face, memory, other))
+            if other:
+                bystanders.append(_look(face, memory, other))
         near, far = Probes.all_of(rephrases), Probes.all_of(bystanders)
         found = far.widest(self.config.drawdown)
         farthest = max(near.farthest(), far.farthest())

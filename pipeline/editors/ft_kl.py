@@ -23,6 +23,7 @@ from torch import Tensor
 from pipeline.editing import descent
 from pipeline.editing.descent import Lesson, Row
 from pipeline.editing.editor import Material
+from pipeline.errors import EditorError
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face
 
@@ -51,10 +52,20 @@ class Editor(descent.FineTuner):
         self.seed = 0
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
-        """Keep examples, then choose the rate with them."""
+        """Keep examples, then choose the rate with them.
+
+        Raises:
+            EditorError: no training case has an unrelated example.
+        """
         found = {
             (probe.prompt, probe.target) for case in material.cases for probe in case.unrelated
         }
+        if not found:
+            raise EditorError(
+                expected="unrelated examples in training cases, whose answers are to stay",
+                found="none",
+                remedy="Give the cases unrelated examples, or use ft.",
+            )
         draws = random.Random(f"{material.seed}/ft_kl pool")
         self.pool = draws.sample(sorted(found), min(self.config.pool, len(found)))
         self.seed = material.seed

@@ -53,7 +53,7 @@ class Editor(descent.FineTuner):
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     def sites(self, face: Face) -> tuple[str, ...]:
-        """All linear maps of one block."""
+        """The linear maps of one block's self-attention and MLP that editors know."""
         block = self.config.block
         return tuple(
             site for place in ("attention", "mlp") for site in block_sites(face.model, block, place)

@@ -58,9 +58,10 @@ def load(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.flo
         )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, SafetensorError) as error:
+        where = "" if Path(source).is_dir() else "no folder of that name here, and on the hub: "
         raise ModelError(
             expected=f"a model with config, weights and tokenizer at {source}",
-            found=str(error).splitlines()[0],
+            found=where + str(error).splitlines()[0],
             remedy="Give a folder made by save_pretrained, or a hub name and a network.",
         ) from error
     return face_of(model.to(device), tokenizer)

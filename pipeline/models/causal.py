@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ModelError
 from pipeline.models.face import (
     SLACK,
     Batch,
@@ -28,6 +28,22 @@ class Causal(Face):
     """The prompt and the target are one text, tokenised once; offsets tell them apart."""
 
     kind: ClassVar[Kind] = "causal"
+
+    @property
+    def begin(self) -> str:
+        """What a text begins with that the model writes from nothing.
+
+        Raises:
+            ModelError: its tokenizer has neither a begin token nor an end token.
+        """
+        found = self.tokenizer.bos_token or self.tokenizer.eos_token
+        if found is None:
+            raise ModelError(
+                expected="a tokenizer with a begin or an end token, to let the model write freely",
+                found="neither",
+                remedy="Set its bos_token or eos_token to the one that the model was trained with.",
+            )
+        return str(found)
 
     def tokenise(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
         """Target tokens end beyond the prompt. Passages (no prompt) are cut to fit the context."""
