@@ -99,6 +99,15 @@ def check_ranges(settings: Mapping[str, Any], where: str) -> None:
             raise _wrong(path, "a list of at least one rate", value)
 
 
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
+    """`base` with the values of `own`, level by level."""
+    result = dict(base)
+    for key, value in own.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if nested else value
+    return result
+
+
 def read_params(path: Path = Path(RECORD)) -> Params:
     """The composed settings, as plain dictionaries and lists.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import Params
+from pipeline.config import Params, merged
 from pipeline.errors import SettingsError, near_misses
 
 EVERY = "all"  # in `variants`: every editor that has the settings
@@ -148,15 +148,6 @@ def _needs(values: Mapping[str, Any], alg: str) -> tuple[str, ...]:
 
 def _moments_folder(values: Mapping[str, Any], bench: str) -> str:
     return f"data/{values['suite']}/{bench}/moments"
-
-
-def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
-    """`base` with the values of `own`, level by level."""
-    result = dict(base)
-    for key, value in own.items():
-        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if nested else value
-    return result
 
 
 def refuse_unknown(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import composition, reporting, results, tracking
-from pipeline.config import Params
+from pipeline.config import Params, merged
 from pipeline.editing.depths import Depth, published
 from pipeline.metrics import plain
 from pipeline.storage import read_json, write_json
-from pipeline.studies import merged
 from stages import DATA, bench_folder, start
 
 

@@ -11,10 +11,12 @@ from conftest import make_face, pairs_for
 from transformers.pytorch_utils import Conv1D
 
 from pipeline.editing.editor import Material
-from pipeline.editing.patch import linear_map
+from pipeline.editing.patch import linear_map, weights_of
 from pipeline.editors import ft
 from pipeline.measures import exact, nll
 from pipeline.models import Batch, Face, face_of
+from pipeline.models.layouts import blocks
+from pipeline.models.lower import Lower
 
 
 def by_torch(face: Face, pairs: list[tuple[str, str]], rate: float, limit: int) -> tuple[Face, int]:
@@ -112,3 +114,26 @@ def test_batches_of_rows_change_nothing() -> None:
         torch.testing.assert_close(
             update.dense_ROI(), two.patch.updates[site].dense_ROI(), atol=1e-4, rtol=1e-2
         )
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bart", "opt"])
+def test_blocks_below_the_edited_ones_run_once(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as the same rows are edited; it changes no update."""
+    face = make_face(architecture)
+    requests = [case.request() for case in make_cases(face, 3)]
+    below = blocks(face.model)[0] if face.kind == "causal" else "model.encoder.layers.0"
+    inside = next(iter(face.model.get_submodule(below).children()))
+    runs: list[int] = []
+    inside.register_forward_hook(lambda *_: runs.append(1))
+    editor = ft.Editor(ft.Config(rate=1e-4, steps=5, blocks=1))
+    (steps,) = editor.edit(face, requests[:1]).steps
+    assert steps == 5
+    assert len(runs) == 1
+    shared = editor.edit(face, requests)
+    monkeypatch.setattr(Lower, "shared", lambda self, _: self.kept())
+    alone = editor.edit(face, requests)
+    assert shared.steps == alone.steps
+    for site, update in weights_of(shared.patch).updates.items():
+        assert torch.equal(update.dense_ROI(), weights_of(alone.patch).updates[site].dense_ROI())

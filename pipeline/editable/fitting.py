@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pipeline import editors
-from pipeline.config import RECORD, build, check_ranges, read_params
+from pipeline.config import RECORD, build, check_ranges, merged, read_params
 from pipeline.editable.corrections import Correction
 from pipeline.editable.depth import as_deep
 from pipeline.editable.rates import learns_a_rate, smallest_rate
@@ -107,10 +107,10 @@ def ready(
     fitted_with: dict[str, Any] = {}
     if source.folder is not None:
         alg, fitted_with = _described(source.folder, alg)
-    settings = _merge(fitted_with, nested(source.settings))
+    settings = merged(fitted_with, nested(source.settings))
     module = editors.load(alg)
     if source.folder is None and source.cases:
-        settings = _merge(_quick(module.Config), settings)
+        settings = merged(_quick(module.Config), settings)
     settings = as_deep(face, module.Config, settings)
     editor: Editor = module.Editor(build(module.Config, settings, alg))
     check_ranges(settings, alg)
@@ -288,16 +288,6 @@ def _quick(config: type) -> dict[str, Any]:
     """An outer loop of minutes, for editors that have one."""
     outer = next((item for item in fields(config) if item.name == "outer"), None)
     return {"outer": dict(QUICK)} if outer is not None else {}
-
-
-def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, the second's before the first's."""
-    whole = dict(low)
-    for key, value in high.items():
-        below = whole.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        whole[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
-    return whole
 
 
 def _others() -> str:

@@ -32,6 +32,7 @@ from pipeline.editing.updates import Dense
 from pipeline.models import Face
 from pipeline.models.face import Batch, Encoded
 from pipeline.models.layouts import Place
+from pipeline.models.lower import Lower
 from pipeline.progress import bar
 from pipeline.records import Request
 
@@ -225,9 +226,9 @@ class Descent:
             site: [torch.zeros_like(delta) for _ in range(self.rule.states)]
             for site, delta in self.delta.items()
         }
+        self.lower = Lower(face.model, self.delta)
         self.live = list(range(slots))  # the row in each slot
-        self.steps = [0] * slots  # and its steps so far
-        self.calm = [0] * slots  # and its good looks in succession
+        self.steps, self.calm = [0] * slots, [0] * slots  # its steps, its last looks that were good
         self.waiting = iter(range(slots, len(rows)))
 
     def ended(self) -> Iterator[Ended]:
@@ -250,7 +251,7 @@ class Descent:
         lesson = self.tuner.lesson(self.face, rows, self.steps)
         count, k = len(rows), len(rows[0].encoded)
         patch = Patch({site: Dense(delta[:count]) for site, delta in self.delta.items()})
-        with applied(self.face.model, patch):
+        with applied(self.face.model, patch), self.lower.shared(lesson.batch.inputs):
             found = token_gradients(self.face, lesson.batch, tuple(self.delta), loss=lesson.loss)
         return found, self.tuner.good(found, count, k)
 
