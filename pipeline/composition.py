@@ -80,6 +80,7 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> str:
     from omegaconf.errors import OmegaConfBaseException
 
     register()
+    _refuse_nameless(overrides)
     _refuse_unknown_groups(root / "conf", overrides)
     try:
         with initialize_config_dir(str((root / "conf").resolve()), version_base=None):
@@ -90,6 +91,17 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> str:
             raise own from None  # what derive() said, without the frame OmegaConf puts around it
         raise _explain(root, overrides, error) from error
     return OmegaConf.to_yaml(composed)
+
+
+def _refuse_nameless(overrides: Sequence[str]) -> None:
+    """Raises SettingsError for an override of nothing, over which Hydra stumbles."""
+    for override in overrides:
+        if not override.lstrip("+~").partition("=")[0].strip():
+            raise SettingsError(
+                expected="an override as key=value",
+                found=repr(override),
+                remedy="Say alg=mend, or seed=1.",
+            )
 
 
 def parse(text: str) -> Params:

@@ -27,7 +27,8 @@ def check(params: Params) -> None:
     for item in params["runs"].values():
         name = item["settings"]
         build(editors.load(item["alg"]).Config, params["settings"][name], f"settings.{name}")
-    build(moments.Config, params["statistics"], "statistics")
+    statistics = {key: item for key, item in params["statistics"].items() if key != "corpus"}
+    build(moments.Config, statistics, "statistics")
     build(scoring.Config, params["evaluate"], "evaluate")
     build(tracing.Config, params["tracing"], "tracing")
     for bench in params["traces"]:

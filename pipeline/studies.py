@@ -128,11 +128,15 @@ def name_runs(plan: Plan, values: Mapping[str, Any]) -> Runs:
 
 def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
     """The benchmarks whose model's second moments some runs need, with the stage's settings."""
+    settings = dict(values.get("statistics", {}))
+    corpus = settings.pop("corpus", None)
     return {
         bench: {
             "bench": bench,
             "folder": _moments_folder(values, bench),
-            "settings": dict(values.get("statistics", {})),
+            # A folder that the stage needs anyway, since DVC has no optional dependencies.
+            "corpus": corpus or f"data/{values['suite']}/{bench}/prepared",
+            "settings": settings,
         }
         for bench in dict.fromkeys(item["bench"] for item in runs.values())
         if any(

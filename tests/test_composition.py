@@ -211,6 +211,11 @@ def test_the_command_line_chooses_a_studys_editors(study: str) -> None:
     assert parse(compose(ROOT, [f"study={study}", "alg=memit"]))["algs"] == ["memit"]
 
 
+def test_an_override_of_nothing_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"an override as key=value; found '=3'"):
+        compose(ROOT, ["=3"])
+
+
 def test_plans_that_cannot_run_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"at least one run.*none by ft.*plan.among"):
         compose(ROOT, ["study=caching", "alg=ft"])
@@ -332,6 +337,7 @@ def test_moments_are_taken_where_a_run_needs_them() -> None:
         "counterfact": {
             "bench": "counterfact",
             "folder": "data/sample/counterfact/moments",
+            "corpus": "data/sample/counterfact/prepared",
             "settings": {"tokens": 7},
         }
     }
@@ -341,6 +347,9 @@ def test_moments_are_taken_where_a_run_needs_them() -> None:
     assert runs["counterfact-rome"]["moments"] == "data/sample/counterfact/moments"
     assert runs["counterfact-mend"]["moments"] == runs["counterfact-mend"]["editor"]
     assert derive(values(**asked, algs=["mend"]))["moments"] == {}
+    own = derive(values(**asked | {"statistics": {"corpus": "/texts.txt", "batch": 2}}))["moments"]
+    assert own["counterfact"]["corpus"] == "/texts.txt"
+    assert own["counterfact"]["settings"] == {"batch": 2}
 
 
 def test_edits_of_one_or_two_relations_stand_beside_edits_of_any() -> None:

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import CORPUS, make_causal, moments_of
+from models_on_disk import model_folder
+from staging import stage
 
+from pipeline import models
 from pipeline.editing import moments, summing
 from pipeline.editing.moments import Config
 from pipeline.errors import DataError, EditorError
 from pipeline.models import Face
 from pipeline.models.layouts import downs
-from pipeline.records import Example
+from pipeline.records import Example, write_examples
 
 
 def by_hand(face: Face, site: str) -> torch.Tensor:
@@ -137,3 +140,31 @@ def test_a_singular_moment_is_refused() -> None:
     assert torch.equal(
         moments.factor(second, 0.0, "site"), torch.diag(torch.tensor([2.0, 1.0])).double()
     )
+
+
+def test_the_stage_reads_what_was_taught_or_a_text_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/tiny/zsre")
+    model_folder("gpt2", folder / "base")
+    taught = [Example(prompt="Tom works for", target=" the guild", fact="tom")]
+    write_examples(folder / "prepared" / "examples.parquet", taught)
+    Path("own.txt").write_text("The harbour was built.\n\nAda was born in Oslo.\n")
+    Path("empty.txt").write_text("\n")
+    contexts = {"free": [[1, 1]], "opened": [[1, 1]], "top_k": 2}
+    face = models.load(folder / "base")
+    run = stage("moments", monkeypatch)
+    for corpus, texts in (
+        (str(folder / "prepared"), ["Tom works for the guild"]),
+        ("own.txt", ["The harbour was built.", "Ada was born in Oslo."]),
+    ):
+        out = folder / "moments"
+        item = {"bench": "zsre", "folder": str(out), "corpus": corpus}
+        item["settings"] = {"contexts": contexts}
+        params = {"suite": "tiny", "seed": 0, "threads": 1, "moments": {"zsre": item}}
+        run(params, "zsre")
+        assert moments.load(out, face).corpus == moments.hash_texts(texts)
+    for broken, found in (("empty.txt", "none"), ("gone.txt", "No such file")):
+        with pytest.raises(DataError, match=f"one on each line; found .*{found}"):
+            run(params | {"moments": {"zsre": item | {"corpus": broken}}}, "zsre")

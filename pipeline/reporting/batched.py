@@ -23,10 +23,10 @@ def frame(material: Material) -> pd.DataFrame:
     rows = [
         {"bench": run.bench, "editor": editor(run), "k": run.k}
         | headline.flat(material.metrics[run.name])
+        | {"groups": material.groups(run)}
         for run in material.request.runs
     ]
-    found = pd.DataFrame(rows)
-    return found.assign(groups=(found["n"] // found["k"]).astype(int))
+    return pd.DataFrame(rows)
 
 
 def table(material: Material, bench: Bench) -> Table:

@@ -174,6 +174,10 @@ class Material:
         """Whether the editor changed the model before any edit: then it was measured as well."""
         return measured_original(self.outcomes[run.name])
 
+    def groups(self, run: Run) -> int:
+        """How many groups of edits made at once were scored."""
+        return int(self.outcomes[run.name]["case_id"].nunique()) // run.k
+
     def by_tokens(self, bench: str) -> bool:
         """Whether this is zsRE of a language model, which its papers score by shares of tokens."""
         return bench.startswith("zsre") and self.base[bench]["kind"] == "causal"

@@ -45,7 +45,7 @@ def frame(material: Material, bench: str) -> pd.DataFrame:
     rows = []
     for run in runs(material, bench):
         names = shown(material, bench)
-        groups = int(headline.value(material.metrics[run.name], names[1]).n // run.k)
+        groups = material.groups(run)
         summary = _scores(material, run) if groups == 1 else material.metrics[run.name]
         row: dict[str, object] = {"bench": bench, "editor": editor(run), "n": run.k}
         row |= {"groups": groups}
