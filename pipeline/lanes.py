@@ -21,7 +21,7 @@ from threading import Event
 
 from pipeline.config import Params
 from pipeline.errors import ErrataError, SettingsError
-from pipeline.warm import warm, warmed
+from pipeline.warm import warm, with_python_of
 
 _LOG = logging.getLogger(__name__)
 _BENCH_STAGES = ("prepare", "base", "label", "moments", "trace")
@@ -69,13 +69,13 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
         StageError: a stage failed. Those that were running are finished first; none starts.
     """
     count = lanes(params, jobs)
-    environment = warmed(os.environ, Path(sys.executable).parent)  # stages say `python`
+    environment = with_python_of(os.environ, Path(sys.executable).parent)  # stages say `python`
     stale = _stale(root) if count > 1 else set()
     if not stale:
         _dvc(root, ["repro"], environment, command=_DVC)
         return
     with warm() as folder:
-        environment = warmed(environment, folder)
+        environment = with_python_of(environment, folder)
         _Lanes(root, params, count, environment).run(stale)
         _dvc(root, ["repro"], environment, command=_QUICK_DVC)
 

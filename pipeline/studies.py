@@ -218,8 +218,8 @@ def _add_runs(found: Runs, plan: Plan, values: Mapping[str, Any], bench: str, al
 
 
 def _groupings(plan: Plan, variant: str, k: int) -> dict[int, str]:
-    """What runs of k edits at once are called: of any cases (0), of so many relations."""
-    counts = plan.relations if k > 1 and not plan.in_turn else ()
+    """What runs of k edits are called: of any cases (0), of so many relations."""
+    counts = plan.relations if k > 1 else ()
     return {0: variant} | {n: f"{variant}_{RELATIONS[n]}".strip("_") for n in counts}
 
 

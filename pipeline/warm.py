@@ -58,7 +58,7 @@ def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
             server.wait()
 
 
-def warmed(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
     """An environment in which `python` is the one in a folder."""
     path = os.pathsep.join([str(folder), environment.get("PATH", os.defpath)])
     return {**environment, "PATH": path}

@@ -362,6 +362,8 @@ def test_edits_of_one_or_two_relations_stand_beside_edits_of_any() -> None:
         "counterfact-rome-one_relation-k4": ("one_relation", 1),
         "counterfact-rome-two_relations-k4": ("two_relations", 2),
     }
+    turns = derive(values(plan=plan | {"in_turn": True}, algs=["rome"]))["runs"]
+    assert turns["counterfact-rome-two_relations-t4"]["relations"] == 2
     assert len({item["settings"] for item in runs.values()}) == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.warm import warm, warmed
+from pipeline.warm import warm, with_python_of
 
 PROGRAM = """import os, sys, time
 print(sys.argv[1:], os.environ["MARK"], os.path.basename(os.getcwd()), __name__, flush=True)
@@ -37,7 +37,7 @@ def start(place: tuple[Path, Path], *words: str, **extra: str) -> subprocess.Pop
     return subprocess.Popen(
         ["python", "-m", "program", *words],
         cwd=folder,
-        env=warmed({**os.environ, "MARK": "here", **extra}, commands),
+        env=with_python_of({**os.environ, "MARK": "here", **extra}, commands),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -90,7 +90,7 @@ def test_a_change_of_code_is_seen(place: tuple[Path, Path]) -> None:
         done = subprocess.run(
             ["python", "-m", "program2"],
             cwd=place[0],
-            env=warmed({**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, place[1]),
+            env=with_python_of({**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, place[1]),
             capture_output=True,
             text=True,
             check=True,
