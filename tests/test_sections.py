@@ -132,3 +132,17 @@ def test_probes_that_were_left_out_are_counted(tmp_path: Path) -> None:
     counts = {"probes": 2000, "probes_right": 1900}
     write_json(told.benches[0].audit, {**audit, "labels": counts})
     assert "before any edit: 1,900 of 2,000 (95.0 %)." in _report(told, tmp_path)
+
+
+def test_examples_show_probes_that_every_run_was_scored_on(tmp_path: Path) -> None:
+    groups = ("one_relation", "two_relations")
+    runs = [Fake("counterfact", "ft", 0.9, 0.5, variant=name, k=4) for name in groups]
+    told = study(tmp_path, "relations", runs)
+    for run, left_out in zip(told.runs, (0, 1), strict=True):
+        frame = pd.read_parquet(run.folder / "outcomes.parquet")
+        about_another = (frame["probe"] == "unrelated") & (frame["index"] == left_out)
+        about_another |= (frame["probe"] == "neighbour") & (frame["index"] == left_out)
+        frame[~about_another].to_parquet(run.folder / "outcomes.parquet")
+    part = _report(told, tmp_path).partition("Example edits")[2]
+    assert "Hard neighbour: " in part
+    assert "Unrelated: " not in part

@@ -96,10 +96,15 @@ def _case(frame: pd.DataFrame, case_id: str) -> pd.DataFrame:
 
 
 def _probes(cases: Sequence[pd.DataFrame]) -> list[tuple[str, tuple[str, int]]]:
-    """One probe of each kind: the first that some editor broke, else the first there is."""
+    """One probe of each kind: the first that some editor broke, else the first there is.
+
+    Of those that all editors were scored on: which probes count in a group of edits depends on
+    whom the group is of, and runs may have drawn other groups.
+    """
+    everywhere = set.intersection(*(set(case.index) for case in cases))
     shown = []
     for kind, label in _SHOWN:
-        numbers = [int(n) for probe, n in cases[0].index if probe == kind]
+        numbers = sorted(int(n) for probe, n in everywhere if probe == kind)
         broken = [n for n in numbers if any(_broke(case.loc[(kind, n)]) for case in cases)]
         if numbers:
             shown.append((label, (kind, min(broken if kind in _LOCAL and broken else numbers))))
