@@ -37,6 +37,7 @@ def check(params: Params) -> None:
         check_ranges(params[part], part)
     for run in params["runs"].values():
         _check_count(params, run)
+        _check_depth(params, run)
 
 
 def _check_count(params: Params, run: Params) -> None:
@@ -47,4 +48,23 @@ def _check_count(params: Params, run: Params) -> None:
             expected=f"plan.ks of at most {cases}, the validation cases of {run['bench']}",
             found=str(run["k"]),
             remedy=f"Lower it, or ask for more: benches.{run['bench']}.data.validation_cases.",
+        )
+
+
+def _check_depth(params: Params, run: Params) -> None:
+    """Raises SettingsError where an editor changes more last blocks than its base model will have.
+
+    What a model from elsewhere has is known once it is loaded.
+    """
+    settings = params["settings"][run["settings"]]
+    base = pick(params, f"benches.{run['bench']}.base")
+    if "blocks" not in settings or base["source"] is not None:
+        return
+    wanted = settings["blocks"] or (2 if base["kind"] == "seq2seq" else 3)  # the paper's
+    if wanted > base["shape"]["layers"]:
+        raise SettingsError(
+            expected=f"at least {wanted} blocks in the base model of {run['bench']}: "
+            f"{run['alg']} changes as many",
+            found=f"benches.{run['bench']}.base.shape.layers = {base['shape']['layers']}",
+            remedy=f"Make it deeper, or set overrides.{run['alg']}.{run['bench']}.blocks.",
         )

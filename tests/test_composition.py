@@ -71,9 +71,13 @@ def test_every_suite_composes_to_settings_that_the_library_knows(
     settings.check(parse(compose(ROOT, [f"suite={suite}", *raw])))
 
 
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_study_composes_to_settings_that_the_library_knows(study: str) -> None:
-    params = parse(compose(ROOT, [f"study={study}"]))
+def test_every_study_composes_to_settings_that_the_library_knows(
+    study: str, suite: str, tmp_path: Path
+) -> None:
+    raw = [f"raw={tmp_path}"] if suite == "local" else []
+    params = parse(compose(ROOT, [f"study={study}", f"suite={suite}", *raw]))
     settings.check(params)
     assert params["study"] == study
     assert params["runs"] or params["traces"]
@@ -97,6 +101,15 @@ def test_settings_out_of_range_are_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(SettingsError, match=f"{override.partition('=')[0]} to be .*{expected}"):
         settings.check(parse(compose(ROOT, [override])))
+
+
+def test_more_blocks_than_the_base_model_will_have_are_refused() -> None:
+    deep = ["suite=sample", "benches.zsre.base.kind=causal", "alg=mend"]
+    expected = "at least 3 blocks in the base model of zsre: mend changes as many.*layers = 2"
+    with pytest.raises(SettingsError, match=expected):
+        settings.check(parse(compose(ROOT, deep)))
+    settings.check(parse(compose(ROOT, [*deep, "benches.zsre.base.shape.layers=3"])))
+    settings.check(parse(compose(ROOT, [*deep, "+overrides.mend.zsre.blocks=2"])))
 
 
 def test_every_budget_is_of_a_suite_and_a_study() -> None:
