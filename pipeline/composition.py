@@ -1,9 +1,9 @@
 """From `conf/` to the record `params.yaml`, and what the record derives from its own values.
 
 Hydra composes the record, here and inside `dvc exp run -S ...`; both must write the same bytes.
-Six root keys are derived: the runs that the study names, their editors' settings, what has to be
-fitted for them, whose second moments are taken for them, the runs left out with the reason, and
-what the raw data are read from.
+Seven root keys are derived: the benchmarks that the study uses, its runs, their editors' settings,
+what has to be fitted for them, whose second moments are taken for them, the runs left out with the
+reason, and what the raw data are read from.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import RECORD, Params, build, flatten, pick, read_params
 from pipeline.errors import SettingsError, near_misses
 from pipeline.storage import write_aside
-from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown
+from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown, used
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DERIVED = ("source", "runs", "settings", "fits", "moments", "skipped")
+DERIVED = ("source", "used", "runs", "settings", "fits", "moments", "skipped")
 _WORLD = "pipeline/world.py"
 _NEEDED = (
     *("suite", "raw", "world", "algs", "plan", "benches"),
@@ -59,6 +59,7 @@ def derive(values: Mapping[str, Any]) -> Params:
         )
     return {
         "source": _source(values),
+        "used": used(plan, values),
         "runs": found.runs,
         "settings": found.settings,
         "fits": found.fits,

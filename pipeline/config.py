@@ -59,6 +59,7 @@ class Root:
     tracing: dict[str, Any]
     traces: dict[str, Any]
     source: str
+    used: tuple[str, ...]
     runs: dict[str, Any]
     settings: dict[str, Any]
     fits: dict[str, Any]

@@ -106,7 +106,7 @@ class _Lanes:
         self, root: Path, params: Params, count: int, environment: Mapping[str, str]
     ) -> None:
         self.root, self.count, self.environment = root, count, environment
-        self.benches = [_Lane(bench, bench, _before(params, bench)) for bench in params["benches"]]
+        self.benches = [_Lane(bench, bench, _before(params, bench)) for bench in params["used"]]
         self.editors = _editors(params)
         self.ended = Event()
 

@@ -126,6 +126,16 @@ def name_runs(plan: Plan, values: Mapping[str, Any]) -> Runs:
     return found
 
 
+def used(plan: Plan, values: Mapping[str, Any]) -> list[str]:
+    """The benchmarks that the study needs: those of its plan, and those where a model is traced."""
+    among = plan.on_benches
+    return [
+        bench
+        for bench in values["benches"]
+        if among is None or bench in among or bench in values.get("traces", {})
+    ]
+
+
 def moments_of(runs: Params, values: Mapping[str, Any]) -> Params:
     """The benchmarks whose model's second moments some runs need, with the stage's settings."""
     settings = dict(values.get("statistics", {}))

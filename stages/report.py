@@ -31,7 +31,7 @@ def _request(root: Path, params: Params, found: list[results.Result]) -> reporti
         study=params["study"],
         seed=params["seed"],
         split=params["evaluate"]["split"],
-        benches=tuple(_bench(params, bench) for bench in params["benches"]),
+        benches=tuple(_bench(params, bench) for bench in params["used"]),
         runs=tuple(_run(root, params, result) for result in found),
         skipped=tuple(
             reporting.Skipped(

@@ -386,3 +386,10 @@ def test_editors_fitted_for_one_edit_can_make_many() -> None:
     assert runs["counterfact-mend-k4"]["k"] == 4
     assert runs["counterfact-mend-k4"]["editor"] == runs["counterfact-mend"]["editor"]
     assert list(derived["fits"]) == ["zsre-mend", "counterfact-mend"]
+
+
+def test_only_the_benchmarks_of_a_study_are_prepared_and_taught() -> None:
+    assert parse(compose(ROOT))["used"] == ["fever", "zsre", "wikitext", "counterfact"]
+    assert parse(compose(ROOT, ["study=zsre_lm"]))["used"] == ["zsre"]
+    traced = ["study=sequence", "plan.on_benches=[zsre]", "+traces.counterfact={}"]
+    assert parse(compose(ROOT, traced))["used"] == ["zsre", "counterfact"]

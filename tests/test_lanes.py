@@ -33,7 +33,7 @@ sys.exit(os.environ.get("BREAKS", "none") in target)
 """
 PARAMS = {
     "threads": 1,
-    "benches": {"fever": {}, "zsre": {}},
+    "used": ["fever", "zsre"],
     "runs": {
         "fever-rome": {"bench": "fever", "fit": False, "editor": "rome.py"},
         "zsre-ft": {"bench": "zsre", "fit": True, "editor": "zsre/ft"},
