@@ -202,6 +202,19 @@ def test_edits_at_once_by_k(batches: tuple[reporting.Request, Path]) -> None:
     assert "| mend | yes | yes | yes: up to 25 here |" in text
 
 
+def test_many_editors_at_few_k_stand_below_each_other(tmp_path: Path) -> None:
+    names = [f"v{number}" for number in range(6)]
+    runs = [
+        Fake("counterfact", "ft", 0.9, 0.1, variant=name, k=k) for name in names for k in (1, 4)
+    ]
+    text = tell(study(tmp_path, "relations", [*runs[:10], runs[11]]), tmp_path / "report")
+    table = text.partition("## Edits at once")[2].partition("\n- ")[0]
+    head, _, *rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert head.startswith("| Editor | k = 1: success (↑) | k = 1: drawdown (↓) | k = 4: success")
+    assert [row.split(" | ")[0] for row in rows] == [f"| ft-{name}" for name in names]
+    assert rows[-1].split(" | ")[1:3] == ["–", "–"]
+
+
 def test_edits_in_turn_by_number(tmp_path: Path) -> None:
     runs = [
         Fake("zsre", alg, 0.9 / k**0.3, 0.02 * k**0.5, k=k, in_turn=True)

@@ -30,19 +30,31 @@ def frame(material: Material) -> pd.DataFrame:
 
 
 def table(material: Material, bench: Bench) -> Table:
-    """A row for each k, two columns per editor, the paper's rows below where they may stand."""
+    """A row for each k, two columns per editor, the paper's rows below where they may stand.
+
+    Of many editors and few k, a row for each editor.
+    """
     runs = {(editor(run), run.k): run for run in material.of(bench.name)}
     editors = list(dict.fromkeys(name for name, _ in runs))
     ks = sorted({k for _, k in runs})
-    rows = [
-        (
-            Cell(text=f"k = {k}"),
-            *(c for name in editors for c in _cells(material, runs.get((name, k)))),
-        )
-        for k in ks
-    ]
-    rows += _published(bench, editors, ks)
-    heads = [f"{name}: {what}" for name in editors for what in ("success (↑)", "drawdown (↓)")]
+    paper = _published(bench, editors, ks)
+    counts = {f"k = {k}": k for k in ks}
+    if len(editors) > 2 * len(ks) and not paper:
+        corner, across = "Editor", list(counts)
+        rows = [
+            (Cell(text=name), *(c for k in ks for c in _cells(material, runs.get((name, k)))))
+            for name in editors
+        ]
+    else:
+        corner, across = "Edits at once", editors
+        rows = [
+            (
+                Cell(text=text),
+                *(c for name in editors for c in _cells(material, runs.get((name, k)))),
+            )
+            for text, k in counts.items()
+        ]
+    heads = [f"{name}: {what}" for name in across for what in ("success (↑)", "drawdown (↓)")]
     fitted = (
         "by editors fitted for that k where they learn"
         if _fitted_anew(material, runs.values())
@@ -55,9 +67,11 @@ def table(material: Material, bench: Bench) -> Table:
         "every one is, a cell is empty."
     ]
     return Table(
-        header=("Edits at once", *heads), rows=tuple(rows), caption=title(bench.name),
+        header=(corner, *heads),
+        rows=(*rows, *paper),
+        caption=title(bench.name),
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
 def _fitted_anew(material: Material, runs: Iterable[Run]) -> bool:
