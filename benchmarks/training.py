@@ -187,8 +187,9 @@ def mend_delta(face: Face, learner: Learner, item: Item) -> Delta:
             one = found[site]
             live = (one.u_TI != 0).any(-1) & (one.delta_TO != 0).any(-1)
             u_NI, delta_NO = (x[live].to(learner.alphas.dtype) for x in (one.u_TI, one.delta_TO))
-            matrix_N = torch.full((len(u_NI),), index, device=u_NI.device)
-            u_NI, delta_NO = learner.transforms[key](u_NI, delta_NO, matrix_N)
+            own_NM = u_NI.new_zeros(len(u_NI), len(members))
+            own_NM[:, index] = 1
+            u_NI, delta_NO = learner.transforms[key](u_NI, delta_NO, own_NM)
             deltas[site] = -learner.alphas[learner.sites.index(site)] * (delta_NO.T @ u_NI)
     return deltas
 

@@ -62,7 +62,7 @@ def test_the_outer_gradient_is_plain_autograds(
     face.model.double()
     learner = tuned(face)
     learner.double()
-    drawn = draws.draw(face, make_cases(face, 3), seed=0, epoch=0)
+    drawn = draws.draw(draws.Reader(face), make_cases(face, 3), seed=0, epoch=0)
     config = metalearn.Config(lr=0.0, lr_alpha=0.0, c_edit=0.7, clip=1e9, batch=3)
     optimizer = torch.optim.SGD(learner.groups(config), lr=0.0)
     metalearn._learn(face, learner, optimizer, drawn, config)
@@ -103,7 +103,7 @@ def test_the_outer_gradient_is_plain_autograds(
 def rows(face: Face, drawn: draws.Draw, kind: str) -> list[Batch]:
     """The rows of a part of a draw, each as a batch of its own: drawn again by the same seed."""
     cases = make_cases(face, 3)
-    alone = [draws.draw(face, [case], seed=0, epoch=0) for case in cases]
+    alone = [draws.draw(draws.Reader(face), [case], seed=0, epoch=0) for case in cases]
     parts = [getattr(one, kind) for one in alone]
     assert len(parts) == drawn.edits.batch.rows
     return [part.batch if kind == "edits" else part for part in parts]

@@ -177,7 +177,7 @@ def test_training_in_groups_validates_on_groups() -> None:
     learner = mend.Mend(face, mend.Config(rank=4, alpha=1e-2), seed=0)
     curve = metalearn.train(face, learner, Material(cases=distinct, seed=3), config)
     assert [row["step"] for row in curve] == [2, 4]
-    drawn = draws.draw(face, distinct[:7], 3, 0, 3)
+    drawn = draws.draw(draws.Reader(face), distinct[:7], 3, 0, 3)
     assert drawn.k == 3
     assert len(drawn.edits.requests) == 6
 

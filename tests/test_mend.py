@@ -64,6 +64,11 @@ def tokens(name: str) -> tuple[Tensor, Tensor]:
     return u_ND[live], delta_ND[live]
 
 
+def _own(matrix: int, tokens: int) -> Tensor:
+    """Which of two matrices the tokens are of."""
+    return torch.eye(2)[matrix].expand(tokens, 2)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_transform_reproduces_the_reference(variant: str) -> None:
     assert set(FACTS["variants"]) == set(VARIANTS)
@@ -73,7 +78,7 @@ def test_transform_reproduces_the_reference(variant: str) -> None:
     for name, mode in calls:
         transform.train(name.startswith("train"))
         u_ND, delta_ND = tokens(name)
-        outs = transform(u_ND, delta_ND, torch.full((len(u_ND),), mode))
+        outs = transform(u_ND, delta_ND, _own(mode, len(u_ND)))
         for key, out in zip(("u_out", "delta_out"), outs, strict=True):
             expected = TENSORS[f"{variant}.{name}.mode{mode}.{key}"]
             assert (out - expected).norm() <= 1e-5 * expected.norm()
@@ -98,7 +103,7 @@ def test_gradients_at_the_identity_reach_u_and_bias() -> None:
         ours.merge(count, mean.double(), squares.double())
     transform.eval()
     u_ND, delta_ND = tokens("test0")
-    outs = transform(u_ND, delta_ND, torch.zeros(len(u_ND), dtype=torch.long))
+    outs = transform(u_ND, delta_ND, _own(0, len(u_ND)))
     (torch.cat(outs, dim=1) * TENSORS["idinit.R"]).sum().backward()
     expected = reference("idinit", "grad")
     for name, parameter in transform.named_parameters():

@@ -15,7 +15,7 @@ from pipeline.editing.editor import Material
 from pipeline.editing.patch import applied
 from pipeline.editors import mend
 from pipeline.errors import EditorError
-from pipeline.models import Face
+from pipeline.models import Encoded, Face
 from pipeline.records import Probe
 
 OUTER = metalearn.Config(
@@ -101,11 +101,11 @@ def test_every_parameter_learns() -> None:
 def test_draws_depend_on_seed_epoch_and_case_only() -> None:
     face = make_face("gpt2")
     cases = make_cases(face, 6)
-    one = draws.draw(face, cases, seed=1, epoch=2)
+    one = draws.draw(draws.Reader(face), cases, seed=1, epoch=2)
     torch.manual_seed(99)
-    two = draws.draw(face, cases, seed=1, epoch=2)
+    two = draws.draw(draws.Reader(face), cases, seed=1, epoch=2)
     assert torch.equal(one.bystanders.label_N, two.bystanders.label_N)
-    epochs = [draws.draw(face, cases, seed=1, epoch=e).bystanders for e in range(6)]
+    epochs = [draws.draw(draws.Reader(face), cases, seed=1, epoch=e).bystanders for e in range(6)]
     assert len({tuple(batch.label_N.tolist()) for batch in epochs}) > 1
 
 
@@ -122,11 +122,34 @@ def test_hard_locality_draws_from_what_is_close_too() -> None:
     labels = [tuple(face.encode([pair]).label_N.tolist()) for pair in pairs]
 
     def drawn(hard: bool) -> set[tuple[int, ...]]:
-        found = (metalearn.draw(face, [case], seed=0, epoch=e, hard=hard) for e in range(40))
+        reader = draws.Reader(face)
+        found = (metalearn.draw(reader, [case], seed=0, epoch=e, hard=hard) for e in range(40))
         return {tuple(batch.bystanders.label_N.tolist()) for batch in found}
 
     assert drawn(hard=False) == set(labels[:2])
     assert drawn(hard=True) == set(labels)
+
+
+def test_pairs_are_read_once_and_as_the_face_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    face = make_face("bart")
+    pairs = [("One", " a"), ("Two", " b"), ("One", " a"), ("One", " b")]
+    reader, asked = draws.Reader(face), []
+    read = face.tokenise
+
+    def tokenise(some: list[tuple[str, str]]) -> list[Encoded]:
+        asked.extend(some)
+        return read(some)
+
+    monkeypatch.setattr(face, "tokenise", tokenise)
+    for part in (pairs, pairs[:2], pairs):
+        found, straight = reader.encode(part), face.collate(read(part))
+        assert found.inputs.keys() == straight.inputs.keys()
+        assert all(torch.equal(found.inputs[name], straight.inputs[name]) for name in found.inputs)
+        assert torch.equal(found.label_N, straight.label_N)
+    assert asked == [("One", " a"), ("Two", " b"), ("One", " b")]
+    monkeypatch.setattr(draws.Reader, "_MOST", 2)
+    reader.encode(pairs)
+    assert len(asked) == 6  # forgotten, and read again
 
 
 def test_the_outer_loop_draws_as_its_locality_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +184,7 @@ def test_losses_are_the_papers_by_hand() -> None:
     face = make_face("gpt2")
     cases = make_cases(face, 2)
     model = learner(face)
-    drawn = draws.draw(face, cases, seed=0, epoch=0)
+    drawn = draws.draw(draws.Reader(face), cases, seed=0, epoch=0)
     model.observe(face, drawn.edits)
     model.eval()
     config = metalearn.Config(c_edit=0.1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import dumps_yaml, load_yaml, modify_yaml
 
-from pipeline.quick_dvc import dumped, quick
+from pipeline.quick_dvc import dumped, quick, remembering
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["yes", "null", "", "1e-3", "0123", "a: b", "- x", "#", "ü — é", "x " * 90, "~", "true"]
@@ -56,6 +56,22 @@ def test_a_lock_that_is_not_there_begins_empty(tmp_path: Path) -> None:
     with quick(modify_yaml)(str(tmp_path / "dvc.lock")) as data:
         data["schema"] = "2.0"
     assert (tmp_path / "dvc.lock").read_text() == "schema: '2.0'\n"
+
+
+def test_a_text_is_parsed_once_and_its_values_are_not_shared() -> None:
+    asked: list[str] = []
+
+    def parse(text: str, _path: str, typ: str = "safe") -> dict[str, list[str]]:
+        asked.append(f"{typ} {text}")
+        return {"found": [text]}
+
+    quickly = remembering(parse)
+    quickly("a", "one.yaml")["found"].append("changed")
+    assert quickly("a", "two.yaml") == {"found": ["a"]}
+    assert quickly("b", "one.yaml") == {"found": ["b"]}
+    quickly("a", "one.yaml", typ="rt")
+    quickly("a", "one.yaml", typ="rt")
+    assert asked == ["safe a", "safe b", "rt a", "rt a"]
 
 
 def test_dvc_runs_with_it(tmp_path: Path) -> None:

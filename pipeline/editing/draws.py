@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from pipeline.editing import groups
-from pipeline.models import Batch, Face
+from pipeline.models import Batch, Encoded, Face
 from pipeline.records import Case, Request
 
 
@@ -22,7 +22,29 @@ class EditBatch:
 
 def encode(face: Face, requests: Sequence[Request]) -> EditBatch:
     """Tokenise requests."""
-    return EditBatch(tuple(requests), face.encode([(r.prompt, r.target) for r in requests]))
+    return EditBatch(tuple(requests), face.encode(_pairs(requests)))
+
+
+def _pairs(requests: Sequence[Request]) -> list[tuple[str, str]]:
+    return [(request.prompt, request.target) for request in requests]
+
+
+class Reader:
+    """Reads (prompt, target) pairs for a face; those that come again are not tokenised again."""
+
+    _MOST = 2**16  # pairs remembered: some 100 MB
+
+    def __init__(self, face: Face) -> None:
+        self.face = face
+        self._known: dict[tuple[str, str], Encoded] = {}
+
+    def encode(self, pairs: Sequence[tuple[str, str]]) -> Batch:
+        """As the face does."""
+        if len(self._known) > self._MOST:
+            self._known.clear()
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._known]:
+            self._known |= zip(new, self.face.tokenise(new), strict=True)
+        return self.face.collate([self._known[pair] for pair in pairs])
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class Draw:
 
 
 def draw(
-    face: Face,
+    reader: Reader,
     cases: Sequence[Case],
     seed: int,
     epoch: int,
@@ -62,4 +84,5 @@ def draw(
         rephrases.append((choice.choice(others), case.target_new))
         bystander = choice.choice(probes)
         bystanders.append((bystander.prompt, bystander.target))
-    return Draw(encode(face, edits), face.encode(rephrases), face.encode(bystanders), k)
+    batch = EditBatch(tuple(edits), reader.encode(_pairs(edits)))
+    return Draw(batch, reader.encode(rephrases), reader.encode(bystanders), k)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.editing import checkpoints, groups
-from pipeline.editing.draws import Draw, EditBatch, draw
+from pipeline.editing.draws import Draw, EditBatch, Reader, draw
 from pipeline.editing.editor import Material
 from pipeline.editing.patch import Patch, applied, join
 from pipeline.errors import EditorError, SettingsError
@@ -141,7 +141,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     """
     taught, kept = _hold_out(material.cases, max(config.heldout, config.k), material.seed)
     k = min(config.k, len(kept))
-    draws = partial(draw, face, seed=material.seed, hard=config.locality == "hard")
+    draws = partial(draw, Reader(face), seed=material.seed, hard=config.locality == "hard")
     frozen = [draws(part, epoch=-1, k=k) for part in groups.chunks(kept, 50, k)]
     optimizer = torch.optim.Adam(learner.groups(config), fused=True)
     store = checkpoints.Store(material.checkpoints, learner, optimizer)

@@ -13,8 +13,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 _SMOOTHING, _EPSILON = 0.99, 1e-8  # torch.optim.RMSprop's defaults, which the reference uses
+_MANY = 1e6  # steps, after which 0.99^n is nothing
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,27 @@ class RMSprop:
     states: int = 1
 
     def move(self, chunk: Chunk, rate: float) -> None:
-        """ΔW -= rate · g / sqrt(mean square)."""
-        gradient_COI, root_COI = chunk.gradient_COI, chunk.spare_COI
-        square_COI = chunk.states_COI[0].mul_(_SMOOTHING)
-        square_COI.addcmul_(gradient_COI, gradient_COI, value=1 - _SMOOTHING)
-        torch.sqrt(square_COI, out=root_COI).add_(_EPSILON)
-        chunk.delta_COI.addcdiv_(gradient_COI, root_COI, value=-rate)
+        """ΔW -= rate · g / (sqrt(mean square) + ε), in one pass over memory.
+
+        Adam without momentum is this rule, once its bias is worn off: so it is told that it has
+        taken many steps. Its mean lies in the spare room, which a diverged row may have left NaN.
+        """
+        adam(
+            [chunk.delta_COI],
+            [chunk.gradient_COI],
+            [chunk.spare_COI.zero_()],
+            list(chunk.states_COI),
+            [],
+            [torch.tensor(_MANY, device=chunk.delta_COI.device)],
+            fused=True,
+            amsgrad=False,
+            beta1=0.0,
+            beta2=_SMOOTHING,
+            lr=rate,
+            weight_decay=0.0,
+            eps=_EPSILON,
+            maximize=False,
+        )
 
 
 @dataclass(frozen=True)

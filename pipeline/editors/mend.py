@@ -92,9 +92,9 @@ class Block(nn.Module):
         self.scale_MD = nn.Parameter(torch.ones(matrices, width))
         self.shift_MD = nn.Parameter(torch.zeros(matrices, width))
 
-    def forward(self, x_ND: Tensor, matrix_N: Tensor) -> Tensor:
-        hidden_ND = x_ND @ self.V.T @ self.U.T + self.bias
-        hidden_ND = hidden_ND * self.scale_MD[matrix_N] + self.shift_MD[matrix_N]
+    def forward(self, x_ND: Tensor, own_NM: Tensor) -> Tensor:
+        hidden_ND = torch.addmm(self.bias, x_ND @ self.V.T, self.U.T)
+        hidden_ND = torch.addcmul(own_NM @ self.shift_MD, hidden_ND, own_NM @ self.scale_MD)
         active_ND = hidden_ND.clamp(min=0)  # relu has no gradient at 0, where training starts
         return x_ND + active_ND if self.residual else active_ND
 
@@ -107,8 +107,8 @@ class Net(nn.Module):
         self.first = Block(width, matrices, config, draws)
         self.second = Block(width, matrices, config, draws)
 
-    def forward(self, x_ND: Tensor, matrix_N: Tensor) -> Tensor:
-        out_ND: Tensor = self.second(self.first(x_ND, matrix_N), matrix_N)
+    def forward(self, x_ND: Tensor, own_NM: Tensor) -> Tensor:
+        out_ND: Tensor = self.second(self.first(x_ND, own_NM), own_NM)
         return out_ND
 
 
@@ -133,20 +133,23 @@ class Transform(nn.Module):
         if (both and not config.combine) or side == "delta":
             self.on_delta = Net(outputs, matrices, config, draws)
 
-    def forward(self, u_NI: Tensor, delta_NO: Tensor, matrix_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Transform tokens; in training mode their statistics are counted first."""
+    def forward(self, u_NI: Tensor, delta_NO: Tensor, own_NM: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform tokens, of which `own_NM` is 1 for their own matrix, else 0.
+
+        In training mode their statistics are counted first.
+        """
         if self.training:
             self.norm_u.observe(u_NI)
             self.norm_delta.observe(delta_NO)
         if self.norm:
             u_NI, delta_NO = self.norm_u(u_NI), self.norm_delta(delta_NO)
         if self.whole is not None:
-            out_ND = self.whole(torch.cat([u_NI, delta_NO], dim=1), matrix_N)
+            out_ND = self.whole(torch.cat([u_NI, delta_NO], dim=1), own_NM)
             return out_ND.split([u_NI.shape[1], delta_NO.shape[1]], dim=1)  # type: ignore[no-any-return]
         if self.on_u is not None:
-            u_NI = self.on_u(u_NI, matrix_N)
+            u_NI = self.on_u(u_NI, own_NM)
         if self.on_delta is not None:
-            delta_NO = self.on_delta(delta_NO, matrix_N)
+            delta_NO = self.on_delta(delta_NO, own_NM)
         return u_NI, delta_NO
 
 
@@ -226,9 +229,9 @@ class Mend(metalearn.Learner):
         wide = self.alphas.dtype  # the networks stay in float32 on a half-precision model
         u_NI = torch.cat([found[s].u_RTI[live[s]] for s in members]).to(wide)
         delta_NO = torch.cat([found[s].delta_RTO[live[s]] for s in members]).to(wide)
-        index = torch.arange(len(members), device=u_NI.device)
-        matrix_N = index.repeat_interleave(torch.tensor(counts, device=u_NI.device))
-        u_NI, delta_NO = transform(u_NI, delta_NO, matrix_N)
+        own_MM = torch.eye(len(members), dtype=wide, device=u_NI.device)
+        own_NM = own_MM.repeat_interleave(torch.tensor(counts, device=u_NI.device), dim=0)
+        u_NI, delta_NO = transform(u_NI, delta_NO, own_NM)
         parts = zip(members, u_NI.split(counts), delta_NO.split(counts), strict=True)
         return {
             site: Factors(
