@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import make_cases
-from conftest import make_face, pairs_for
+from conftest import in_float64, make_face, pairs_for
 
 from pipeline import measures, protocols, scoring
 from pipeline.editing.editor import Material
@@ -63,15 +63,15 @@ def test_keys_and_distances_by_hand(face: Face) -> None:
 def test_a_language_models_means_are_those_of_its_prefixes(architecture: str) -> None:
     """Teacher forcing, padded, against one plain mean for each prefix."""
     face = make_face(architecture)
-    face.model.double()
     texts = [prompt + target for prompt, target in pairs_for(face)]
     request = Request(prompt="The harbour", target=" was")
-    memory = remember(face, [request], 1, 1.0)
-    one = Memory(memory.key_RKD, memory.token_RKL[..., :1], 0, 1.0)  # steps by themselves
     batch = face.encode([("", text) for text in texts])
-    found = recall(face, batch, one)
-    for row, text in enumerate(texts):
-        states = hidden_by_hand(face, text)
+    with in_float64(face):
+        memory = remember(face, [request], 1, 1.0)
+        one = Memory(memory.key_RKD, memory.token_RKL[..., :1], 0, 1.0)  # steps by themselves
+        found = recall(face, batch, one)
+        direct = [hidden_by_hand(face, text) for text in texts]
+    for row, states in enumerate(direct):
         steps = batch.select_N[batch.row_N == row] % batch.inputs["input_ids"].shape[1]
         means = torch.stack([states[: step + 1].mean(0) for step in steps.tolist()])
         expected = (means - memory.key_RKD[0, 0]).norm(dim=-1)

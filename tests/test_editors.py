@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import make_cases
-from conftest import SENTENCES, make_face
+from conftest import SENTENCES, in_float64, make_face
 
 from pipeline import editors
 from pipeline.editing import editor as editors_base
@@ -139,27 +139,17 @@ def test_the_edit_loss_falls(fitted: Editor, edited: Face) -> None:
 
 
 def test_rows_equal_singles(fitted: Editor, edited: Face) -> None:
-    """In float64: FT's RMSprop blows up the last bits of gradients that are almost zero.
-
-    T5's layer norm computes in float32 whatever the model's type, so a little of that is left.
-    """
-    atol = 1e-4 if edited.model.config.model_type == "t5" else 1e-5
+    """In float64: FT's RMSprop blows up the last bits of gradients that are almost zero."""
     requests = [case.request() for case in make_cases(edited, 4)]
-    edited.model.double()
-    try:
+    with in_float64(edited):
         together = fitted.edit(edited, requests)
         alone = [fitted.edit(edited, [request]) for request in requests]
-    finally:
-        edited.model.float()
     assert together.patch.rows == len(together.steps) == len(together.stopped_early) == 4
     for row, single in enumerate(alone):
         assert single.steps == together.steps[row : row + 1]
         for site, delta in deltas(single.patch).items():
             torch.testing.assert_close(
-                delta[0],
-                deltas(together.patch)[site][row],
-                atol=atol,
-                rtol=1e-2 if atol > 1e-5 else 1e-4,
+                delta[0], deltas(together.patch)[site][row], atol=1e-5, rtol=1e-4
             )
 
 
