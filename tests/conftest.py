@@ -63,8 +63,10 @@ def in_float64(face: Face) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "float32", torch.float64)
         face.model.double()
-        yield
-    face.model.float()
+        try:
+            yield
+        finally:
+            face.model.float()
 
 
 @pytest.fixture(autouse=True)
