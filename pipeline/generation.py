@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -92,14 +91,14 @@ def write(
     assert isinstance(face, Causal), "only language models write texts"
     texts = [""] * len(asked)
     length = min(config.tokens, face.context)
-    for used, part in _parts(face, asked, rows):
-        new_tokens = max(1, length - used)
-        luck_BT = torch.tensor(
-            [_luck(asked[i], config.seed, new_tokens) for i in part], device=face.device
-        )
+    used = [len(ids) for ids in face.tokenizer([opening.prompt for opening in asked])["input_ids"]]
+    order = sorted(range(len(asked)), key=lambda i: (used[i], i))
+    for start in range(0, len(order), rows):
+        part = order[start : start + rows]
+        luck = [_luck(asked[i], config.seed, max(1, length - used[i])) for i in part]
         edit_B = torch.tensor([asked[i].edit for i in part], device=face.device)
         with nullcontext() if patch is None else applied(face.model, patch, edit_B):
-            found = face.draw([asked[i].prompt for i in part], luck_BT, config.top_k)
+            found = face.draw([asked[i].prompt for i in part], luck, config.top_k)
         for i, text in zip(part, found, strict=True):
             texts[i] = text
     return texts
@@ -124,16 +123,6 @@ def outcome_rows(
         }
         for opening, old, new in zip(asked, before, after, strict=True)
     ]
-
-
-def _parts(face: Causal, asked: Sequence[Opening], rows: int) -> Iterator[tuple[int, list[int]]]:
-    """Batches of openings of one length in tokens, so that no text is padded or cut short."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for i, opening in enumerate(asked):
-        by_length[len(face.tokenizer(opening.prompt)["input_ids"])].append(i)
-    for used, places in sorted(by_length.items()):
-        for start in range(0, len(places), rows):
-            yield used, places[start : start + rows]
 
 
 def _luck(opening: Opening, seed: int, count: int) -> list[float]:

@@ -34,8 +34,7 @@ _CHATTER = (
     "To enable",
 )
 _SKIPPED = "didn't change, skipping"
-_DVC = (sys.executable, "-m", "dvc")
-_QUICK_DVC = (sys.executable, "-m", "pipeline.quick_dvc")
+_QUICK_DVC = ("python", "-m", "pipeline.quick_dvc")  # the first on PATH, which is warm
 
 
 class StageError(ErrataError):
@@ -70,20 +69,23 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
     """
     count = lanes(params, jobs)
     environment = with_python_of(os.environ, Path(sys.executable).parent)  # stages say `python`
-    stale = _stale(root) if count > 1 else set()
-    if not stale:
-        _dvc(root, ["repro"], environment, command=_DVC)
-        return
-    with warm() as folder:
-        environment = with_python_of(environment, folder)
-        _Lanes(root, params, count, environment).run(stale)
-        _dvc(root, ["repro"], environment, command=_QUICK_DVC)
+    with warm() as folder:  # it imports while DVC looks
+        if stale := _stale(root, environment):
+            environment = with_python_of(environment, folder)
+            if count > 1:
+                _Lanes(root, params, count, environment).run(stale)
+        _dvc(root, ["repro"], environment)
 
 
-def _stale(root: Path) -> set[str]:
+def _stale(root: Path, environment: Mapping[str, str]) -> set[str]:
     """Names of the stages whose settings, inputs or outputs are not those of the lock file."""
     found = subprocess.run(
-        [*_DVC, "status", "--json"], cwd=root, capture_output=True, text=True, check=False
+        [*_QUICK_DVC, "status", "--json"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if found.returncode:
         raise _failed("status", found.returncode, found.stderr.strip())
@@ -143,7 +145,7 @@ class _Lanes:
         if not self.ended.is_set():
             words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
             words += lane.targets
-            _dvc(self.root, words, self.environment, f"{lane.name} | ", command=_QUICK_DVC)
+            _dvc(self.root, words, self.environment, f"{lane.name} | ")
 
 
 def _before(params: Params, bench: str) -> tuple[str, ...]:
@@ -180,12 +182,10 @@ def _dvc(
     words: Sequence[str],
     environment: Mapping[str, str],
     prefix: str = "",
-    *,
-    command: Sequence[str],
 ) -> None:
     """Run DVC and pass its words on as they come."""
     with subprocess.Popen(
-        [*command, *words],
+        [*_QUICK_DVC, *words],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,

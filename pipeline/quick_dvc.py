@@ -3,24 +3,30 @@
 For each stage that it is asked for, DVC parses lock, graph and settings anew, half a second each
 time; here a text that was parsed is not parsed again. And to keep the comments of a file that it
 changes, DVC parses its lock with the parser that is written in Python: two and a half seconds for
-7,500 lines, after every stage. A lock has no comments, so libyaml does it. What is written reads
-the same, and is the same bytes but for texts with quotes, line ends or emoji.
+7,500 lines, after every stage. A lock has no comments, so libyaml does it, and of the lock only the
+stages that changed. What is written reads the same, and is the same bytes but for texts with
+quotes, line ends or emoji.
 
-Who waits for the repository's lock looks again after a twentieth of a second, not half of one.
+For each setting of each stage DVC walks through all settings there are; here it goes there
+straight. Who waits for the repository's lock looks again after a twentieth of a second, not half of
+one.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import SafeRepresenter
 
 from pipeline.storage import write_aside
@@ -39,19 +45,67 @@ _Plain.add_representer(
 _Plain.add_representer(OrderedDict, SafeRepresenter.represent_dict)
 
 
+class Lock:
+    """Locks, stage by stage: what was read or written once is neither parsed nor written again."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}  # of each stage's text
+
+    def read(self, text: str) -> dict[str, Any]:
+        """What a lock says."""
+        if not text.startswith(_HEAD):
+            return self._whole(text)
+        stages: dict[str, Any] = {}
+        for block in _BLOCK.split(text[len(_HEAD) :])[1:]:
+            if block not in self._values:
+                self._values[block] = pickle.dumps(_yaml().load(block))
+            stage = pickle.loads(self._values[block])  # our own, of a moment ago
+            if stages.keys() & stage.keys():  # to be refused, like any mapping that says it twice
+                return self._whole(text)
+            stages |= stage
+        return {"schema": "2.0", "stages": stages}
+
+    def _whole(self, text: str) -> dict[str, Any]:
+        found: dict[str, Any] = _yaml().load(text) or {}
+        return found
+
+    def written(self, data: Mapping[str, Any], before: str) -> str:
+        """The text of `data`, given the one that it came from."""
+        if not before.startswith(_HEAD) or list(data) != ["schema", "stages"]:
+            return dumped(data)
+        known: dict[str, tuple[Any, str]] = {}
+        for block in _BLOCK.split(before[len(_HEAD) :])[1:]:
+            if block in self._values:
+                known |= {n: (v, block) for n, v in pickle.loads(self._values[block]).items()}
+        blocks = []
+        for name, value in data["stages"].items():
+            if name in known and known[name][0] == value:
+                blocks.append(known[name][1])
+            else:
+                blocks.append(dumped({"stages": {name: value}}).removeprefix("stages:\n"))
+        return "".join([_HEAD, *blocks])
+
+
+_HEAD = "schema: '2.0'\nstages:\n"
+_BLOCK = re.compile(r"(?m)^(?=  \S)")  # where a stage begins; all else of it is further in
+
+
 def quick(modify: Modify) -> Modify:
     """DVC's `modify_yaml`, with a way of its own for locks."""
+    lock = Lock()
 
     @contextmanager
     def modified(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
-        if Path(path).name != "dvc.lock":
+        place = Path(path)
+        if place.name != "dvc.lock":
             with modify(path, fs=fs) as data:
                 yield data
             return
-        data = (_yaml().load(Path(path)) if Path(path).exists() else None) or {}
+        before = place.read_text(encoding="utf-8") if place.exists() else ""
+        data = lock.read(before)
         yield data
-        text = dumped(data)
-        write_aside(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+        text = lock.written(data, before)
+        write_aside(place, lambda part: part.write_text(text, encoding="utf-8"))
 
     return modified
 
@@ -59,15 +113,33 @@ def quick(modify: Modify) -> Modify:
 def remembering(parse: Parse) -> Parse:
     """DVC's `parse_yaml`, each text once; every caller gets values of its own."""
     known: dict[str, bytes] = {}
+    lock = Lock()
 
     def parsed(text: str, path: Any, typ: str = "safe") -> Any:
         if typ != "safe":  # with comments, to be changed
             return parse(text, path, typ)
+        if Path(path).name == "dvc.lock":
+            with suppress(YAMLError):  # DVC shall say itself what is wrong
+                return lock.read(text)
         if text not in known:
             known[text] = pickle.dumps(parse(text, path, typ))
         return pickle.loads(known[text])  # our own, of a moment ago
 
     return parsed
+
+
+def straight(get: Callable[..., Any]) -> Callable[..., Any]:
+    """`dpath.get` that looks where a key is before it looks everywhere."""
+
+    def got(config: Any, key: str, separator: str = "/") -> Any:
+        found = config
+        for part in key.split(separator):
+            if not isinstance(found, Mapping) or part not in found:
+                return get(config, key, separator=separator)
+            found = found[part]
+        return found
+
+    return got
 
 
 def dumped(data: Mapping[str, Any]) -> str:
@@ -89,6 +161,7 @@ def main() -> int:
     """Run DVC with the words of the command line."""
     from dvc import dvcfile, lock
     from dvc.cli import main as dvc_main
+    from dvc.dependency import param
     from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml as yaml_files
 
@@ -96,6 +169,7 @@ def main() -> int:
         lock.DEFAULT_TIMEOUT /= 10  # between looks it sleeps for a sixth of it
     dvcfile.modify_yaml = quick(dvcfile.modify_yaml)
     strictyaml.parse_yaml = yaml_files.parse_yaml = remembering(yaml_files.parse_yaml)
+    param.dpath = SimpleNamespace(get=straight(param.dpath.get), search=param.dpath.search)
     return int(dvc_main(sys.argv[1:]))
 
 

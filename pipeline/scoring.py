@@ -18,6 +18,7 @@ from pipeline import generation, measures
 from pipeline.editing.patch import Intervention, Patch, applied
 from pipeline.models import Batch, Face, Written, forks
 from pipeline.models.lower import Lower
+from pipeline.models.seq2seq import Seq2Seq
 from pipeline.records import Case
 
 Row = dict[str, object]
@@ -224,19 +225,31 @@ def _generate(
     if face.labels:
         _choose(face.labels, asked, rows)
         return
-    open_ended = [i for i, question in enumerate(asked) if not question.passage]
-    open_ended.sort(key=lambda i: (int(rows[i]["n_tokens"]), len(asked[i].prompt), i))  # type: ignore[call-overload]
-    for start in range(0, len(open_ended), config.rows):
-        part = sorted(open_ended[start : start + config.rows])
-        prompts = [asked[i].prompt for i in part]
-        lengths = [int(rows[i]["n_tokens"]) for i in part]  # type: ignore[call-overload]
-        edit_B = _edits(face, asked, part)
-        before = face.write(prompts, lengths)
-        with applied(face.model, patch, edit_B):
-            after = face.write(prompts, lengths)
-        for i, new, old in zip(part, after, before, strict=True):
-            rows[i] |= _judged("", new, asked[i].target)
-            rows[i] |= _judged("pre_", old, asked[i].target)
+    for prefix, edited in (("pre_", Patch({})), ("", patch)):
+        told = _told(face, asked, rows, prefix) if isinstance(edited, Patch) else {}
+        unknown = [i for i, one in enumerate(asked) if not one.passage and i not in told]
+        unknown.sort(key=lambda i: (int(rows[i]["n_tokens"]), len(asked[i].prompt), i))  # type: ignore[call-overload]
+        for start in range(0, len(unknown), config.rows):
+            part = sorted(unknown[start : start + config.rows])
+            prompts = [asked[i].prompt for i in part]
+            lengths = [int(rows[i]["n_tokens"]) for i in part]  # type: ignore[call-overload]
+            with applied(face.model, edited, _edits(face, asked, part)):
+                told |= zip(part, face.write(prompts, lengths), strict=True)
+        for i, answer in told.items():
+            rows[i] |= _judged(prefix, answer, asked[i].target)
+
+
+def _told(
+    face: Face, asked: Sequence[Asked], rows: Sequence[Row], prefix: str
+) -> dict[int, Written]:
+    """Free answers that teacher forcing has told already, to the end: those that are the target."""
+    if not isinstance(face, Seq2Seq):
+        return {}  # a causal model goes on after the target
+    known = [
+        i for i, one in enumerate(asked) if not one.passage and rows[i][prefix + "tf_exact"] == 1
+    ]
+    texts = face.spelled([asked[i].target for i in known]) if known else []
+    return {i: Written(text, text) for i, text in zip(known, texts, strict=True)}
 
 
 def _choose(labels: Sequence[str], asked: Sequence[Asked], rows: list[Row]) -> None:

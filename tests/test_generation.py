@@ -69,8 +69,8 @@ def test_prompt_and_text_have_so_many_tokens_together() -> None:
 def test_a_number_chooses_among_the_likeliest() -> None:
     scores = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log().repeat(6, 1)
     # Of the three likeliest: 4/9 for token 0, 3/9 for token 2, 2/9 for token 3.
-    luck = torch.tensor([[0.0], [0.44], [0.45], [0.77], [0.78], [0.9999999]])
-    chosen = _Draw(luck, 3)(torch.zeros(6, 1), scores)
+    luck = [[0.0], [0.44], [0.45], [0.77], [0.78], [0.9999999]]
+    chosen = _Draw([[9]] * 6, luck, 3, [])(torch.zeros(6, 1), scores)
     assert chosen.argmax(-1).tolist() == [0, 0, 2, 2, 3, 3]
     assert torch.isfinite(chosen).sum(-1).tolist() == [1] * 6
 

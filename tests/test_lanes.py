@@ -59,8 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake.parent.mkdir()
     fake.write_text(FAKE.format(python=sys.executable))
     fake.chmod(fake.stat().st_mode | stat.S_IEXEC)
-    for name in ("_DVC", "_QUICK_DVC"):
-        monkeypatch.setattr(f"pipeline.lanes.{name}", (str(fake),))
+    monkeypatch.setattr("pipeline.lanes._QUICK_DVC", (str(fake),))
     stale(monkeypatch, "prepare@fever", "prepare@zsre")
     return tmp_path
 

@@ -8,10 +8,12 @@ import sys
 from collections import OrderedDict
 from pathlib import Path
 
+import dpath
 import pytest
-from dvc.utils.serialize import dumps_yaml, load_yaml, modify_yaml
+from dvc.utils.serialize import dumps_yaml, load_yaml, loads_yaml, modify_yaml
+from dvc.utils.serialize._yaml import YAMLFileCorruptedError, parse_yaml
 
-from pipeline.quick_dvc import dumped, quick, remembering
+from pipeline.quick_dvc import Lock, dumped, quick, remembering, straight
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["yes", "null", "", "1e-3", "0123", "a: b", "- x", "#", "ü — é", "x " * 90, "~", "true"]
@@ -103,3 +105,53 @@ def test_files_with_comments_keep_them(tmp_path: Path) -> None:
     with quick(modify_yaml)(str(place)) as data:
         data["stages"]["b"] = {"cmd": "y"}
     assert "# the graph" in place.read_text()
+
+
+def test_a_lock_written_stage_by_stage_is_the_lock_written_whole(tmp_path: Path) -> None:
+    text = (ROOT / "dvc.lock").read_text()
+    place = tmp_path / "dvc.lock"
+    place.write_text(text)
+    modify, whole = quick(modify_yaml), load_yaml(ROOT / "dvc.lock")
+    names = list(whole["stages"])
+    for name, value in ((names[3], {"cmd": "other"}), ("new", {"cmd": "x", "words": WORDS})):
+        with modify(str(place)) as data:
+            assert data == whole
+            data["stages"][name] = value
+        whole["stages"][name] = value
+        assert place.read_text() == dumped(whole)
+        assert load_yaml(place) == whole
+    with modify(str(place)) as data:
+        del data["stages"][names[0]]
+    del whole["stages"][names[0]]
+    assert place.read_text() == dumped(whole)
+
+
+ODD = "schema: '2.0'\nstages:\n  a:\n    cmd: 'x\n\n      y'\n  'b c':\n    cmd: z\n"
+
+
+@pytest.mark.parametrize("text", [ODD, "", "a: 1\n"])
+def test_locks_of_any_look_are_read_as_yaml(text: str) -> None:
+    lock = Lock()
+    assert lock.read(text) == (loads_yaml(text) or {})
+    assert lock.read(text) == (loads_yaml(text) or {})
+
+
+@pytest.mark.parametrize("more", ["<<<<<<< HEAD\n", "  a:\n    cmd: x\n"])
+def test_a_lock_that_cannot_be_read_is_refused_by_dvc(more: str) -> None:
+    with pytest.raises(YAMLFileCorruptedError):
+        remembering(parse_yaml)(ODD + more, "dvc.lock")
+
+
+def test_a_setting_is_found_where_its_key_says_or_as_before() -> None:
+    settings = {"a": {"b": None, "c": [1, 2]}, "x.y": 3}
+    get = straight(dpath.get)
+    assert get(settings, "a.b", separator=".") is None
+    assert get(settings, "a.c", separator=".") == [1, 2]
+    for key in ("a.c.1", "a.?[!b]", "a.*.0", "no.such", "a.b.c"):
+        try:
+            expected = dpath.get(settings, key, separator=".")
+        except (KeyError, ValueError) as error:
+            with pytest.raises(type(error)):
+                get(settings, key, separator=".")
+        else:
+            assert get(settings, key, separator=".") == expected

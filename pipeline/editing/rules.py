@@ -21,23 +21,23 @@ _MANY = 1e6  # steps, after which 0.99^n is nothing
 
 @dataclass(frozen=True)
 class Chunk:
-    """A few rows of one site: their updates, and what a rule needs to move them.
+    """A few rows of one site: their weights, and what a rule needs to move them.
 
     Attributes:
-        delta_COI: updates so far, moved in place.
+        weight_COI: moved in place.
+        start_OI: what they all began as.
         gradient_COI: of each row's loss; may be overwritten.
         spare_COI: room to work in.
         states_COI: the rule's own, zero at a row's start.
-        weight_OI: what the updates are added to.
         steps: how often each row has moved.
         moving: which rows shall move; of those that do not, the gradient is zero.
     """
 
-    delta_COI: Tensor
+    weight_COI: Tensor
+    start_OI: Tensor
     gradient_COI: Tensor
     spare_COI: Tensor
     states_COI: Sequence[Tensor]
-    weight_OI: Tensor
     steps: Sequence[int]
     moving: Sequence[bool]
 
@@ -47,7 +47,7 @@ class Rule(Protocol):
 
     @property
     def states(self) -> int:
-        """Tensors of an update's size that it keeps."""
+        """Tensors of a weight's size that it keeps."""
         ...
 
     def move(self, chunk: Chunk, rate: float) -> None:
@@ -62,18 +62,18 @@ class RMSprop:
     states: int = 1
 
     def move(self, chunk: Chunk, rate: float) -> None:
-        """ΔW -= rate · g / (sqrt(mean square) + ε), in one pass over memory.
+        """W -= rate · g / (sqrt(mean square) + ε), in one pass over memory.
 
         Adam without momentum is this rule, once its bias is worn off: so it is told that it has
-        taken many steps. Its mean lies in the spare room, which a diverged row may have left NaN.
+        taken many steps. Its mean is the gradient itself, each number read before it is written.
         """
         adam(
-            [chunk.delta_COI],
+            [chunk.weight_COI],
             [chunk.gradient_COI],
-            [chunk.spare_COI.zero_()],
+            [chunk.gradient_COI],
             list(chunk.states_COI),
             [],
-            [torch.tensor(_MANY, device=chunk.delta_COI.device)],
+            [torch.tensor(_MANY, device=chunk.weight_COI.device)],
             fused=True,
             amsgrad=False,
             beta1=0.0,
@@ -87,11 +87,11 @@ class RMSprop:
 
 @dataclass(frozen=True)
 class Adam:
-    """torch.optim.Adam with its defaults, on W + ΔW.
+    """torch.optim.Adam with its defaults.
 
     Attributes:
-        decay: its `weight_decay`, of the whole weight: W + ΔW is drawn to 0.
-        bound: largest |ΔW| of a weight; None for no bound.
+        decay: its `weight_decay`, of the whole weight: W is drawn to 0.
+        bound: how far a weight may go from its start; None for no bound.
     """
 
     decay: float = 0.0
@@ -100,15 +100,17 @@ class Adam:
 
     def move(self, chunk: Chunk, rate: float) -> None:
         """One step of the rows that move, then the bound."""
-        gradient_COI, delta_COI = chunk.gradient_COI, chunk.delta_COI
+        gradient_COI, weight_COI = chunk.gradient_COI, chunk.weight_COI
         if self.decay:
-            gradient_COI.add_(chunk.weight_OI + delta_COI, alpha=self.decay)
+            gradient_COI.add_(weight_COI, alpha=self.decay)
         mean_COI, square_COI = chunk.states_COI
         mean_COI.lerp_(gradient_COI, 0.1)
         square_COI.mul_(0.999).addcmul_(gradient_COI, gradient_COI, value=0.001)
-        step_C = delta_COI.new_tensor([steps + 1 for steps in chunk.steps])[:, None, None]
-        moving_C = delta_COI.new_tensor(chunk.moving)[:, None, None]
+        step_C = weight_COI.new_tensor([steps + 1 for steps in chunk.steps])[:, None, None]
+        moving_C = weight_COI.new_tensor(chunk.moving)[:, None, None]
         torch.div(square_COI, 1 - 0.999**step_C, out=chunk.spare_COI).sqrt_().add_(1e-8)
-        delta_COI.sub_(moving_C * rate / (1 - 0.9**step_C) * mean_COI / chunk.spare_COI)
+        weight_COI.sub_(moving_C * rate / (1 - 0.9**step_C) * mean_COI / chunk.spare_COI)
         if self.bound is not None:
-            delta_COI.clamp_(-self.bound, self.bound)
+            torch.clamp(
+                weight_COI, chunk.start_OI - self.bound, chunk.start_OI + self.bound, out=weight_COI
+            )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.descent import Lesson, Row
+from pipeline.editing.slots import Lesson, Row
 from pipeline.measures import nll
 from pipeline.models import Batch, Face
 
@@ -25,7 +25,7 @@ class Config(descent.Config):
 class Editor(descent.FineTuner):
     """FT behind the editors' interface."""
 
-    def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
+    def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
         """The edits."""
         del steps
         k = len(rows[0].encoded)
@@ -33,4 +33,4 @@ class Editor(descent.FineTuner):
         def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
             return nll(logits_NV, batch) / k
 
-        return Lesson(face.collate([item for row in rows for item in row.encoded]), loss)
+        return [Lesson(face.collate([item for row in rows for item in row.encoded]), loss)]

@@ -6,8 +6,9 @@ at every step. L_e is the mean over the k edits of a row. Examples are the bysta
 cases; which one a step sees follows from the seed, the row's first prompt and the step alone.
 RMSprop does not see the scale of a loss, only how the two parts weigh against each other.
 
-Shape suffixes: R rows, B rows of the model's input (k edits and one example for each row), N target
-tokens, V vocabulary.
+Edits and examples are two batches, each no longer than its longest text.
+
+Shape suffixes: N target tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.descent import Lesson, Row
 from pipeline.editing.editor import Material
+from pipeline.editing.slots import Descent, Lesson, Row
 from pipeline.errors import EditorError
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face
+from pipeline.models.face import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,9 @@ class Config(descent.Config):
     pool: int = 500
 
 
+_KEPT = 2**28  # bytes of what the unedited model says that a run may keep
+
+
 class Editor(descent.FineTuner):
     """FT+KL behind the editors' interface."""
 
@@ -50,6 +55,7 @@ class Editor(descent.FineTuner):
         super().__init__(config)
         self.pool: list[tuple[str, str]] = []
         self.seed = 0
+        self._said: dict[tuple[str, str], Tensor] = {}
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Keep examples, then choose the rate with them.
@@ -76,28 +82,46 @@ class Editor(descent.FineTuner):
         draws = random.Random(f"{self.seed}/{row.requests[0].prompt}/{step}")
         return draws.choice(self.pool)
 
-    def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
-        """Each row's edits and then its example, in one batch; the example's own part is the KL."""
+    def descent(self, face: Face, rows: Sequence[Row], rate: float) -> Descent:
+        """Rows about to be fine-tuned, maybe on another model than the last."""
+        self._said = {}
+        return super().descent(face, rows, rate)
+
+    def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
+        """The edits, and each row's example."""
         assert self.pool, "fit or restore first"
-        fresh = face.tokenise([self.example(*at) for at in zip(rows, steps, strict=True)])
-        quiet = face.collate(fresh)
-        with torch.no_grad():
-            before_NV = face.logits(quiet)
         k = len(rows[0].encoded)
-        items = [
-            item
-            for row, example in zip(rows, fresh, strict=True)
-            for item in (*row.encoded, example)
-        ]
-        batch = face.collate(items)
-        fresh_B = torch.arange(batch.rows, device=face.device) % (k + 1) == k
-        weight_B = (~fresh_B).to(before_NV.dtype) * self.config.c_edit / k
+        edits = face.collate([item for row in rows for item in row.encoded])
+        drawn = [self.example(*at) for at in zip(rows, steps, strict=True)]
+        fresh = face.tokenise(drawn)
+        before_NV = self._before(face, drawn, fresh)
 
-        def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
-            kl_R = kl(before_NV, logits_NV[fresh_B[batch.row_N]], quiet)
-            return (nll(logits_NV, batch) * weight_B).masked_scatter(fresh_B, kl_R)
+        def told(logits_NV: Tensor, batch: Batch) -> Tensor:
+            return self.config.c_edit / k * nll(logits_NV, batch)
 
-        return Lesson(batch, loss)
+        def kept(logits_NV: Tensor, batch: Batch) -> Tensor:
+            return kl(before_NV, logits_NV, batch)
+
+        return [Lesson(edits, told), Lesson(face.collate(fresh), kept)]
+
+    @torch.no_grad()
+    def _before(
+        self, face: Face, drawn: Sequence[tuple[str, str]], fresh: Sequence[Encoded]
+    ) -> Tensor:
+        """What the unedited model says of some examples, one after another.
+
+        A run draws each example several times, so it is kept until the next begins.
+        """
+        asked = dict(zip(drawn, fresh, strict=True))
+        new = {pair: item for pair, item in asked.items() if pair not in self._said}
+        said = dict(self._said)
+        if new:
+            logits_NV = face.logits(face.collate(list(new.values())))
+            parts = logits_NV.split([len(item.labels) for item in new.values()])
+            said |= zip(new, parts, strict=True)
+        if sum(part.nbytes for part in said.values()) <= _KEPT:
+            self._said = said
+        return torch.cat([said[pair] for pair in drawn])
 
     def notes(self) -> dict[str, Any]:
         """What FT notes, the seed, and the examples."""

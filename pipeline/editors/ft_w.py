@@ -17,10 +17,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.descent import Lesson, Row
 from pipeline.editing.editor import Need
 from pipeline.editing.gradients import EditPass
 from pipeline.editing.rules import Adam, Rule
+from pipeline.editing.slots import Lesson, Row
 from pipeline.measures import nll
 from pipeline.models import Batch, Face
 from pipeline.models.layouts import block_sites
@@ -72,7 +72,7 @@ class Editor(descent.FineTuner):
         del k
         return list((found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist())
 
-    def lesson(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> Lesson:
+    def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
         """The edits whose turn it is; the last batch of a pass is filled up with its first."""
         k = len(rows[0].encoded)
         size = min(k, self.config.batch)
@@ -84,4 +84,4 @@ class Editor(descent.FineTuner):
         def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
             return nll(logits_NV, batch) / size
 
-        return Lesson(face.collate(items), loss)
+        return [Lesson(face.collate(items), loss)]

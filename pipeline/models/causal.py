@@ -111,23 +111,45 @@ class Causal(Face):
         )
         return [self._decode(row) for row in rows]
 
-    def draw(self, prompts: Sequence[str], luck_BT: Tensor, top_k: int) -> list[str]:
-        """Continuations of exactly T tokens, each drawn among the `top_k` likeliest.
+    @torch.no_grad()
+    def draw(
+        self, prompts: Sequence[str], luck: Sequence[Sequence[float]], top_k: int
+    ) -> list[str]:
+        """Continuations, each token drawn among the `top_k` likeliest but the end of the text.
+
+        All texts are read and written from their first token on, side by side, so that none is
+        padded: while one is still in its prompt, another may be writing.
 
         Args:
-            luck_BT: a number in [0, 1) for each prompt and step, which decides the draw: a text
-                depends on its own numbers alone. `top_k` = 1 is greedy.
+            luck: for each prompt as many numbers in [0, 1) as tokens are to follow; each decides
+                one draw, so that a text depends on its own numbers alone. `top_k` = 1 is greedy.
 
         Raises:
             DataError: a prompt and its continuation are longer than the context.
         """
-        new_tokens = luck_BT.shape[1]
-        processors = LogitsProcessorList([_Draw(luck_BT, top_k)])
-        rows = self._continue(
-            prompts, new_tokens, do_sample=False, min_new_tokens=new_tokens,
-            logits_processor=processors,
-        )  # fmt: skip
-        return [self._decode(row) for row in rows]
+        read: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
+        for prompt, ids, numbers in zip(prompts, read, luck, strict=True):
+            self._check_length(prompt, len(ids) + len(numbers) - 1)  # the last is never read
+        draw = _Draw(read, luck, top_k, self._ends).to(self.device)
+        begin_BT = torch.tensor([ids[: draw.shared] for ids in read], device=self.device)
+        with unbent(self.model, ends=False):
+            output_BT = self.model.generate(
+                input_ids=begin_BT,
+                attention_mask=torch.ones_like(begin_BT),
+                max_new_tokens=draw.steps,
+                pad_token_id=self.tokenizer.pad_token_id,
+                do_sample=False,
+                logits_processor=LogitsProcessorList([draw]),
+            )
+        rows = zip(output_BT.tolist(), read, luck, strict=True)
+        return [self._decode(row[len(ids) :][: len(numbers)]) for row, ids, numbers in rows]
+
+    @property
+    def _ends(self) -> list[int]:
+        """Tokens that end a text."""
+        assert self.model.generation_config is not None
+        found = self.model.generation_config.eos_token_id
+        return found if isinstance(found, list) else [] if found is None else [found]
 
     @torch.no_grad()
     def _continue(self, prompts: Sequence[str], new_tokens: int, **options: Any) -> list[list[int]]:
@@ -155,19 +177,47 @@ class Causal(Face):
 
 
 class _Draw(LogitsProcessor):
-    """Leaves of the likeliest tokens the one that a step's number falls on."""
+    """Leaves one token of each text: its prompt's next, or else the one that its number falls on.
 
-    def __init__(self, luck_BT: Tensor, top_k: int) -> None:
-        self.luck_BT, self.top_k, self.step = luck_BT, top_k, 0
+    Attributes:
+        shared: tokens that every prompt has, after which the first step comes.
+        steps: until the last text is written.
+    """
+
+    def __init__(
+        self,
+        read: Sequence[Sequence[int]],
+        luck: Sequence[Sequence[float]],
+        top_k: int,
+        ends: Sequence[int],
+    ) -> None:
+        texts = list(zip(read, luck, strict=True))
+        self.shared = min(map(len, read))
+        self.steps = max(len(ids) + len(numbers) for ids, numbers in texts) - self.shared
+        self.top_k, self.ends, self.step = top_k, list(ends), 0
+        self.given_BT = torch.full((len(texts), self.steps), -1)
+        self.luck_BT = torch.zeros(len(texts), self.steps, dtype=torch.double)
+        for row, (ids, numbers) in enumerate(texts):
+            first = len(ids) - self.shared
+            self.given_BT[row, :first] = torch.tensor(ids[self.shared :])
+            self.luck_BT[row, first : first + len(numbers)] = torch.tensor(numbers).double()
+
+    def to(self, device: torch.device) -> _Draw:
+        """On a model's device."""
+        self.given_BT, self.luck_BT = self.given_BT.to(device), self.luck_BT.to(device)
+        return self
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         del input_ids
+        given_B1, luck_B1 = (of[:, self.step, None] for of in (self.given_BT, self.luck_BT))
+        self.step += 1
+        scores = scores.clone()
+        scores[:, [end for end in self.ends if end < scores.shape[1]]] = -torch.inf
         best_BK, token_BK = scores.double().topk(min(self.top_k, scores.shape[1]))
         # Sums up to each token; `cumsum` of a GPU does not repeat to the bit.
         share_BK = best_BK.softmax(-1) @ best_BK.new_ones(2 * best_BK.shape[1:]).triu()
-        passed_BK = share_BK <= self.luck_BT[:, self.step, None]
-        self.step += 1
         # Rounding may leave the whole sum short of 1.
-        choice_B1 = passed_BK.sum(-1, keepdim=True).clamp(max=token_BK.shape[1] - 1)
+        choice_B1 = (share_BK <= luck_B1).sum(-1, keepdim=True).clamp(max=token_BK.shape[1] - 1)
+        drawn_B1 = token_BK.gather(1, choice_B1)
         chosen_BV = torch.full_like(scores, -torch.inf)
-        return chosen_BV.scatter(1, token_BK.gather(1, choice_B1), 0.0)
+        return chosen_BV.scatter(1, torch.where(given_B1 < 0, drawn_B1, given_B1), 0.0)

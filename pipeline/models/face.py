@@ -165,15 +165,18 @@ _MARKS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_i
 
 
 @contextmanager
-def unbent(model: PreTrainedModel) -> Iterator[None]:
+def unbent(model: PreTrainedModel, *, ends: bool = True) -> Iterator[None]:
     """Let a model write without the settings that it brings along, but for its special tokens.
+
+    Without `ends`, nothing that it writes is the end of a text.
 
     Penalties, bans and beams bend even a greedy answer; what is measured is what the model says.
     """
     own = model.generation_config
     assert own is not None
+    marks = [name for name in _MARKS if ends or name != "eos_token_id"]
     model.generation_config = GenerationConfig(
-        **{name: getattr(own, name) for name in _MARKS if getattr(own, name) is not None}
+        **{name: getattr(own, name) for name in marks if getattr(own, name) is not None}
     )
     try:
         yield

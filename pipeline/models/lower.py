@@ -60,7 +60,7 @@ class Lower:
             for blocks in self.stacks:
                 answer = _always(self._kept[blocks[-1]])
                 for name in blocks:
-                    stack.enter_context(_acting(self.model.get_submodule(name), answer))
+                    stack.enter_context(acting(self.model.get_submodule(name), answer))
             yield
 
 
@@ -129,7 +129,7 @@ def _always(output: Any) -> Callable[..., Any]:
 
 
 @contextmanager
-def _acting(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def acting(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Let a module do something else; models spread over devices have a forward of their own."""
     own = module.__dict__.get("forward")
     module.forward = forward

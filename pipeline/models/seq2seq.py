@@ -90,6 +90,10 @@ class Seq2Seq(Face):
         ]
         return [Written(text, text) for text in texts]
 
+    def spelled(self, targets: Sequence[str]) -> list[str]:
+        """Targets as the model writes them, to the end: what tokens leave of a text."""
+        return [self._decode(ids) for ids in self.tokenizer(text_target=list(targets))["input_ids"]]
+
     def beams(self, prompts: Sequence[str], new_tokens: int, beams: int) -> list[list[str]]:
         """The `beams` best answers to each prompt by beam search, best first."""
         texts = [self._decode(row) for row in self._answer(prompts, new_tokens, beams)]
