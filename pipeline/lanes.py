@@ -3,24 +3,28 @@
 DVC runs one stage at a time, and a small model trained by one thread leaves the other cores idle.
 DVC allows several `dvc repro` of different targets at once (they take turns at its lock files), so
 the benchmarks' own stages run as lanes first, and each benchmark's editors as soon as its edit
-targets are there. A last plain `dvc repro` adds the report and finds the rest up to date.
+targets are there: first those that took longest by the last report, so that the cores end their
+work together. A last plain `dvc repro` adds the report and finds the rest up to date.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from pipeline.config import Params
 from pipeline.errors import ErrataError, SettingsError
+from pipeline.results import report_folder
 from pipeline.warm import warm, with_python_of
 
 _LOG = logging.getLogger(__name__)
@@ -94,11 +98,12 @@ def _stale(root: Path, environment: Mapping[str, str]) -> set[str]:
 
 @dataclass(frozen=True)
 class _Lane:
-    """Targets that one call of DVC brings up to date."""
+    """Targets that one call of DVC brings up to date, and how long that took last time."""
 
     bench: str
     name: str
     targets: tuple[str, ...]
+    seconds: float
 
 
 class _Lanes:
@@ -108,44 +113,61 @@ class _Lanes:
         self, root: Path, params: Params, count: int, environment: Mapping[str, str]
     ) -> None:
         self.root, self.count, self.environment = root, count, environment
-        self.benches = [_Lane(bench, bench, _before(params, bench)) for bench in params["used"]]
-        self.editors = _editors(params)
-        self.ended = Event()
+        self.benches = [
+            _Lane(bench, bench, _before(params, bench), math.inf) for bench in params["used"]
+        ]
+        self.editors = _editors(params, _seconds(root, params))
 
     def run(self, stale: set[str]) -> None:
-        """Run the lanes of stale benchmarks, each followed by its editors; or these alone."""
+        """Run the lanes of stale benchmarks, each followed by its editors; or these alone.
+
+        After a failure what runs is finished and kept, like make -j; nothing starts.
+        """
+        first = [lane for lane in self.benches if _stages(lane.bench) & stale]
+        redone = {lane.bench for lane in first}
+        ready = [
+            lane
+            for lane in self.editors
+            if lane.bench not in redone and stale.intersection(lane.targets)
+        ]
+        ready += first
+        running: dict[Future[None], _Lane] = {}
         with ThreadPoolExecutor(self.count) as pool:
-            try:
-                self._schedule(pool, stale)
-            except BaseException:
-                self.ended.set()  # what runs is finished and kept, like make -j; nothing starts
-                raise
+            while ready or running:
+                ready.sort(key=lambda lane: lane.seconds)
+                while ready and len(running) < self.count:
+                    lane = ready.pop()
+                    running[pool.submit(self._run, lane)] = lane
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    over = running.pop(future)
+                    future.result()
+                    if over in first:
+                        ready += [lane for lane in self.editors if lane.bench == over.bench]
 
-    def _schedule(self, pool: ThreadPoolExecutor, stale: set[str]) -> None:
-        waiting: dict[Future[None], _Lane] = {}
-        redone = set()
-        for lane in self.benches:
-            if any(f"{stage}@{lane.bench}" in stale for stage in _BENCH_STAGES):
-                redone.add(lane.bench)
-                waiting[pool.submit(self._run, lane)] = lane
-        for lane in self.editors:
-            if lane.bench not in redone and stale.intersection(lane.targets):
-                waiting[pool.submit(self._run, lane, alone=True)] = lane
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                over = waiting.pop(future)
-                future.result()
-                following = [lane for lane in self.editors if lane.bench == over.bench]
-                for lane in following if over in self.benches else ():
-                    waiting[pool.submit(self._run, lane, alone=True)] = lane
+    def _run(self, lane: _Lane) -> None:
+        """Editors without what they need, which other lanes are reading."""
+        alone = ["--single-item"] if lane in self.editors else []
+        words = ["--wait-for-lock", "repro", *alone, *lane.targets]
+        _dvc(self.root, words, self.environment, f"{lane.name} | ")
 
-    def _run(self, lane: _Lane, *, alone: bool = False) -> None:
-        """`alone`: the targets without what they need, which other lanes are reading."""
-        if not self.ended.is_set():
-            words = ["--wait-for-lock", "repro", *(["--single-item"] if alone else [])]
-            words += lane.targets
-            _dvc(self.root, words, self.environment, f"{lane.name} | ")
+
+def _stages(bench: str) -> set[str]:
+    return {f"{stage}@{bench}" for stage in _BENCH_STAGES}
+
+
+def _seconds(root: Path, params: Params) -> dict[str, float]:
+    """What fitting and evaluating took by the last report, run by run, as far as it says."""
+    place = report_folder(root, params) / "tables" / "timings.csv"
+    if not place.is_file():
+        return {}
+    with place.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    one, found = ("seconds_per_edit", "scoring_seconds_per_edit"), {}
+    for row in rows:
+        with suppress(KeyError, ValueError):  # a report of another version
+            fit = float(row["fit_seconds"] or 0)
+            found[row["run"]] = fit + float(row["edits"]) * sum(float(row[name]) for name in one)
+    return found
 
 
 def _before(params: Params, bench: str) -> tuple[str, ...]:
@@ -158,7 +180,7 @@ def _before(params: Params, bench: str) -> tuple[str, ...]:
     return tuple(f"{stage}@{bench}" for stage in ("label", *ends))
 
 
-def _editors(params: Params) -> list[_Lane]:
+def _editors(params: Params, seconds: Mapping[str, float]) -> list[_Lane]:
     """Runs that share what was fitted are one lane: two cannot write it at once."""
     shared: dict[str, list[str]] = {}
     for run, item in params["runs"].items():
@@ -172,6 +194,7 @@ def _editors(params: Params) -> list[_Lane]:
                 *([f"fit@{fits[editor]}"] if editor in fits else []),
                 *(f"evaluate@{run}" for run in runs),
             ),
+            seconds=sum(seconds.get(run, 0.0) for run in runs),
         )
         for editor, runs in shared.items()
     ]

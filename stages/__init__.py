@@ -42,7 +42,7 @@ def set_up_torch(params: Params) -> None:
     torch.set_num_threads(params["threads"])
     torch.use_deterministic_algorithms(mode=True)
     # With that, torch fills memory before it is written to, for code that reads it unwritten; a
-    # tenth of the time of small models. `make twice` shows that there is none.
+    # tenth of the time of small models. `make twice` would show it: two runs would differ.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from pipeline import composition, reporting, results, tracking
@@ -19,8 +20,10 @@ def report(params: Params) -> None:
     found = results.collect(root, params)
     for result in found:
         write_json(folder / "metrics" / f"{result.run}.json", plain(result.metrics))
-    reporting.write_report(_request(root, params, found), folder)
-    tracking.log(found)
+    with ProcessPoolExecutor(1) as beside:  # each takes seconds of one core
+        logged = beside.submit(tracking.log, found)
+        reporting.write_report(_request(root, params, found), folder)
+        logged.result()
 
 
 def _request(root: Path, params: Params, found: list[results.Result]) -> reporting.Request:

@@ -32,6 +32,8 @@ with open("calls", "a") as out:
 sys.exit(os.environ.get("BREAKS", "none") in target)
 """
 PARAMS = {
+    "suite": "sample",
+    "study": "main",
     "threads": 1,
     "used": ["fever", "zsre"],
     "runs": {
@@ -104,6 +106,19 @@ def test_moments_come_before_the_editors_that_read_them(
         "begin repro evaluate@fever-rome"
     )
     assert "end repro label@zsre trace@zsre" in found
+
+
+def test_what_took_longest_by_the_last_report_starts_first(project: Path) -> None:
+    tables = project / "reports" / "sample" / "main" / "tables"
+    tables.mkdir(parents=True)
+    header = "run,edits,seconds_per_edit,scoring_seconds_per_edit,fit_seconds\n"
+    rows = ["zsre-mend,100,0.1,0.2,30.0", "zsre-ft,100,0.5,0.2,", "odd,,,,"]
+    for longest, lines in (("ft", rows), ("mend", [rows[0], "zsre-ft,100,0.1,0.2,"])):
+        (tables / "timings.csv").write_text(header + "\n".join(lines))
+        (project / "calls").unlink(missing_ok=True)
+        repro(project, PARAMS, jobs=2)
+        begun = [call for call in calls(project) if call.startswith("begin repro fit@zsre")]
+        assert begun[0].startswith(f"begin repro fit@zsre-{longest}")
 
 
 def test_one_lane_is_plain_dvc(project: Path) -> None:
