@@ -114,13 +114,15 @@ def parse(text: str) -> Params:
     return {str(key): value for key, value in values.items()}
 
 
-def write_record(root: Path, text: str) -> bool:
-    """Put composed text in `params.yaml`; tell whether that changed it."""
+def is_recorded(root: Path, text: str) -> bool:
+    """Whether composed text is what `params.yaml` says already."""
     path = root / RECORD
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_aside(path, lambda part: part.write_text(text, encoding="utf-8"))
-    return True
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def write_record(root: Path, text: str) -> None:
+    """Put composed text in `params.yaml`."""
+    write_aside(root / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def record_differences(root: Path) -> list[tuple[str, Any, Any]]:

@@ -63,15 +63,18 @@ def add(commands: Commands) -> None:
 
 
 def _params(arguments: argparse.Namespace) -> None:
-    from pipeline.settings import check
-
     if arguments.check:
         _check(arguments.root)
         return
     text = composition.compose(arguments.root, arguments.overrides)
+    if composition.is_recorded(arguments.root, text):  # and was checked before it was written
+        _LOG.info("%s is up to date", RECORD)
+        return
+    from pipeline.settings import check  # imports every module that has settings, and torch
+
     check(composition.parse(text))
-    changed = composition.write_record(arguments.root, text)
-    _LOG.info("%s %s", RECORD, "composed anew" if changed else "is up to date")
+    composition.write_record(arguments.root, text)
+    _LOG.info("%s composed anew", RECORD)
 
 
 def _check(root: Path) -> None:
