@@ -90,3 +90,29 @@ def test_the_pool_is_of_training_bystanders_and_survives_json() -> None:
     again = ft_kl.Editor(ft_kl.Config())
     again.restore(face, {}, json.loads(json.dumps(editor.notes())))
     assert (again.pool, again.seed, again.rate) == (editor.pool, 0, RATE)
+
+
+def test_what_was_said_of_examples_is_kept_as_far_as_it_fits_and_for_one_run() -> None:
+    face = make_face("gpt2")
+    requests = [case.request() for case in make_cases(face, 4)]
+    asked = []
+    logits = face.logits
+    face.logits = lambda batch: asked.append(batch.rows) or logits(batch)  # type: ignore[method-assign, func-returns-value, assignment]
+    patches, passes = [], []
+    for most in (2**28, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ft_kl, "_KEPT", most)
+            editor = fitted(face, steps=6, pool=2)
+            asked.clear()
+            patches.append(editor.edit(face, requests).patch)
+            passes.append(sum(asked))
+    assert passes[0] < passes[1]
+    for site, update in patches[0].updates.items():
+        other = patches[1].updates[site].dense_ROI()
+        torch.testing.assert_close(update.dense_ROI(), other, rtol=1e-3, atol=1e-6)
+    with torch.no_grad():
+        face.model.get_output_embeddings().weight.mul_(1.5)  # another model, the same editor
+    fresh = fitted(face, steps=6, pool=2).edit(face, requests)
+    again = editor.edit(face, requests)
+    for site, update in fresh.patch.updates.items():
+        assert torch.equal(update.dense_ROI(), again.patch.updates[site].dense_ROI())

@@ -75,6 +75,16 @@ def test_a_number_chooses_among_the_likeliest() -> None:
     assert torch.isfinite(chosen).sum(-1).tolist() == [1] * 6
 
 
+def test_a_text_is_in_its_prompt_while_another_is_written() -> None:
+    draw = _Draw([[9, 1, 2], [9]], [[0.9], [0.0, 0.9]], 2, [3])
+    assert (draw.shared, draw.steps) == (1, 3)
+    scores = torch.tensor([[0.2, 0.3, 0.4, 0.9]]).log().repeat(2, 1)
+    chosen = [draw(torch.zeros(2, 1), scores).argmax(-1).tolist() for _ in range(3)]
+    # The prompt's 1 and 2, then its draw; beside it two draws of (2, 1), never the end, 3.
+    assert [row[0] for row in chosen] == [1, 2, 1]
+    assert [row[1] for row in chosen][:2] == [2, 1]
+
+
 def test_which_cases_write_depends_on_their_ids_alone() -> None:
     face = make_face("gpt2")
     cases = telling(face, 40)

@@ -91,6 +91,21 @@ def test_a_classifiers_free_answer_is_the_one_that_it_writes() -> None:
         assert own["gen_exact"] == float(after == case.target_new)
 
 
+@pytest.mark.parametrize("architecture", ["bart", "t5"])
+def test_answers_that_teacher_forcing_tells_are_those_that_would_be_written(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = make_face(architecture)
+    cases = make_cases(face, 6)
+    edits = ft.Editor(ft.Config(rate=1e-2, steps=60)).edit(face, [c.request() for c in cases])
+    assert sum(edits.stopped_early) > 1
+    told = scoring.score(face, cases, edits.patch, CONFIG)
+    monkeypatch.setattr(scoring, "_told", lambda *_: {})
+    written = scoring.score(face, cases, edits.patch, CONFIG)
+    assert_rows_match(told, written)
+    assert any(row["gen_exact"] for row in told)
+
+
 def test_both_targets_are_weighed_where_there_are_two() -> None:
     face = make_face("gpt2")
     rows = scoring.score(face, make_cases(face, 1), Patch({}), CONFIG)
