@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 
 class ErrataError(Exception):
@@ -12,6 +13,10 @@ class ErrataError(Exception):
     def __init__(self, *, expected: str, found: str, remedy: str) -> None:
         super().__init__(f"expected {expected}; found {found}. {remedy}")
         self.expected, self.found, self.remedy = expected, found, remedy
+
+    def __reduce__(self) -> tuple[Callable[..., ErrataError], tuple[str, str, str]]:
+        """To be told from one process to another."""
+        return partial(_again, type(self)), (self.expected, self.found, self.remedy)
 
 
 class SettingsError(ErrataError):
@@ -36,6 +41,10 @@ class EditorError(ErrataError):
 
 class StorageError(ErrataError):
     """An output that could not be written whole."""
+
+
+def _again(kind: type[ErrataError], expected: str, found: str, remedy: str) -> ErrataError:
+    return kind(expected=expected, found=found, remedy=remedy)
 
 
 def near_misses(wanted: str, known: Iterable[str]) -> str:

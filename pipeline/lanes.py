@@ -130,13 +130,13 @@ class _Lanes:
             for lane in self.editors
             if lane.bench not in redone and stale.intersection(lane.targets)
         ]
-        ready += first
+        ready = first + ready
         running: dict[Future[None], _Lane] = {}
         with ThreadPoolExecutor(self.count) as pool:
             while ready or running:
-                ready.sort(key=lambda lane: lane.seconds)
+                ready.sort(key=lambda lane: lane.seconds, reverse=True)
                 while ready and len(running) < self.count:
-                    lane = ready.pop()
+                    lane = ready.pop(0)
                     running[pool.submit(self._run, lane)] = lane
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     over = running.pop(future)
@@ -155,18 +155,20 @@ def _stages(bench: str) -> set[str]:
     return {f"{stage}@{bench}" for stage in _BENCH_STAGES}
 
 
-def _seconds(root: Path, params: Params) -> dict[str, float]:
+def _seconds(root: Path, params: Params) -> dict[str, tuple[float, float]]:
     """What fitting and evaluating took by the last report, run by run, as far as it says."""
     place = report_folder(root, params) / "tables" / "timings.csv"
     if not place.is_file():
         return {}
-    with place.open(newline="", encoding="utf-8") as lines:
+    with place.open(newline="", encoding="utf-8", errors="replace") as lines:
         rows = list(csv.DictReader(lines))
-    one, found = ("seconds_per_edit", "scoring_seconds_per_edit"), {}
+    found = {}
     for row in rows:
-        with suppress(KeyError, ValueError):  # a report of another version
-            fit = float(row["fit_seconds"] or 0)
-            found[row["run"]] = fit + float(row["edits"]) * sum(float(row[name]) for name in one)
+        with suppress(KeyError, TypeError, ValueError):  # of another version, or torn by a merge
+            each = sum(float(row[f"{name}seconds_per_edit"]) for name in ("", "scoring_"))
+            fit, evaluation = float(row["fit_seconds"] or 0), float(row["edits"]) * each
+            if math.isfinite(fit + evaluation):
+                found[row["run"]] = fit, evaluation
     return found
 
 
@@ -180,7 +182,7 @@ def _before(params: Params, bench: str) -> tuple[str, ...]:
     return tuple(f"{stage}@{bench}" for stage in ("label", *ends))
 
 
-def _editors(params: Params, seconds: Mapping[str, float]) -> list[_Lane]:
+def _editors(params: Params, seconds: Mapping[str, tuple[float, float]]) -> list[_Lane]:
     """Runs that share what was fitted are one lane: two cannot write it at once."""
     shared: dict[str, list[str]] = {}
     for run, item in params["runs"].items():
@@ -194,10 +196,18 @@ def _editors(params: Params, seconds: Mapping[str, float]) -> list[_Lane]:
                 *([f"fit@{fits[editor]}"] if editor in fits else []),
                 *(f"evaluate@{run}" for run in runs),
             ),
-            seconds=sum(seconds.get(run, 0.0) for run in runs),
+            seconds=_together([seconds.get(run) for run in runs]),
         )
         for editor, runs in shared.items()
     ]
+
+
+def _together(seconds: Sequence[tuple[float, float] | None]) -> float:
+    """Of runs that share a fit. One that nobody knows may take long: it starts early."""
+    known = [one for one in seconds if one is not None]
+    if len(known) < len(seconds):
+        return math.inf
+    return max(fit for fit, _ in known) + sum(evaluation for _, evaluation in known)
 
 
 def _dvc(

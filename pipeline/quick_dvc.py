@@ -53,41 +53,61 @@ class Lock:
 
     def read(self, text: str) -> dict[str, Any]:
         """What a lock says."""
-        if not text.startswith(_HEAD):
-            return self._whole(text)
+        blocks = _blocks(text)
+        if blocks is None or not all(map(self._know, blocks)):
+            return _whole(text)
         stages: dict[str, Any] = {}
-        for block in _BLOCK.split(text[len(_HEAD) :])[1:]:
-            if block not in self._values:
-                self._values[block] = pickle.dumps(_yaml().load(block))
-            stage = pickle.loads(self._values[block])  # our own, of a moment ago
-            if stages.keys() & stage.keys():  # to be refused, like any mapping that says it twice
-                return self._whole(text)
-            stages |= stage
+        for block in blocks:
+            stages |= pickle.loads(self._values[block])  # our own, of a moment ago
+        if len(stages) < len(blocks):  # to be refused, like any mapping that says a key twice
+            return _whole(text)
         return {"schema": "2.0", "stages": stages}
-
-    def _whole(self, text: str) -> dict[str, Any]:
-        found: dict[str, Any] = _yaml().load(text) or {}
-        return found
 
     def written(self, data: Mapping[str, Any], before: str) -> str:
         """The text of `data`, given the one that it came from."""
-        if not before.startswith(_HEAD) or list(data) != ["schema", "stages"]:
+        blocks = _blocks(before)
+        if blocks is None or list(data) != ["schema", "stages"]:
             return dumped(data)
-        known: dict[str, tuple[Any, str]] = {}
-        for block in _BLOCK.split(before[len(_HEAD) :])[1:]:
-            if block in self._values:
-                known |= {n: (v, block) for n, v in pickle.loads(self._values[block]).items()}
-        blocks = []
+        known = {}
+        for block in filter(self._know, blocks):
+            ((name, value),) = pickle.loads(self._values[block]).items()
+            known[name] = repr(value), block
+        parts = []
         for name, value in data["stages"].items():
-            if name in known and known[name][0] == value:
-                blocks.append(known[name][1])
-            else:
-                blocks.append(dumped({"stages": {name: value}}).removeprefix("stages:\n"))
-        return "".join([_HEAD, *blocks])
+            shown, block = known.get(name, ("", ""))
+            if shown != repr(value):  # 1 is not 1.0
+                block = dumped({"stages": {name: value}}).removeprefix("stages:\n")
+            parts.append(block)
+        return "".join([_HEAD, *parts])
+
+    def _know(self, block: str) -> bool:
+        """Whether a block is one stage, as any lock has it."""
+        if block not in self._values:
+            try:
+                stage = _yaml().load(block)
+            except YAMLError:  # torn, or of use only together with others
+                return False
+            if not isinstance(stage, dict) or len(stage) != 1:
+                return False
+            self._values[block] = pickle.dumps(stage)
+        return True
+
+
+def _blocks(text: str) -> list[str] | None:
+    """A lock's stages, each as it stands there; None where it does not look like one."""
+    if not text.startswith(_HEAD):
+        return None
+    first, *blocks = _BLOCK.split(text[len(_HEAD) :])
+    return None if first or not blocks else blocks
+
+
+def _whole(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = _yaml().load(text) or {}
+    return found
 
 
 _HEAD = "schema: '2.0'\nstages:\n"
-_BLOCK = re.compile(r"(?m)^(?=  \S)")  # where a stage begins; all else of it is further in
+_BLOCK = re.compile(r"(?m)^(?=  [^\s#-])")  # where a stage begins; all else of it is further in
 
 
 def quick(modify: Modify) -> Modify:

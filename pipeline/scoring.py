@@ -249,7 +249,8 @@ def _told(
         i for i, one in enumerate(asked) if not one.passage and rows[i][prefix + "tf_exact"] == 1
     ]
     texts = face.spelled([asked[i].target for i in known]) if known else []
-    return {i: Written(text, text) for i, text in zip(known, texts, strict=True)}
+    pairs = zip(known, texts, strict=True)
+    return {i: Written(text, text) for i, text in pairs if text is not None}
 
 
 def _choose(labels: Sequence[str], asked: Sequence[Asked], rows: list[Row]) -> None:

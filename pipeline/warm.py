@@ -136,7 +136,11 @@ def _ask(place: str, words: Sequence[str]) -> int:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(place)
         socket.send_fds(sock, [json.dumps(request).encode()], [0, 1, 2])
-        return int(sock.recv(16) or b"1")
+        while True:
+            try:
+                return int(sock.recv(16) or b"1")
+            except KeyboardInterrupt:  # the fork has heard of it too, and says how it ended
+                continue
 
 
 if __name__ == "__main__":

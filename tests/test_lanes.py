@@ -112,8 +112,15 @@ def test_what_took_longest_by_the_last_report_starts_first(project: Path) -> Non
     tables = project / "reports" / "sample" / "main" / "tables"
     tables.mkdir(parents=True)
     header = "run,edits,seconds_per_edit,scoring_seconds_per_edit,fit_seconds\n"
-    rows = ["zsre-mend,100,0.1,0.2,30.0", "zsre-ft,100,0.5,0.2,", "odd,,,,"]
-    for longest, lines in (("ft", rows), ("mend", [rows[0], "zsre-ft,100,0.1,0.2,"])):
+    rows = ["zsre-mend,100,0.1,0.2,30.0", "zsre-ft,100,0.5,0.2,", "zsre-ft-k5,1,0,0,"]
+    torn = ["<<<<<<< HEAD", "odd,,,,", "odd,nan,1,1,1", "zsre-mend,100"]
+    tables_and_longest = (
+        ("ft", rows),
+        ("mend", [rows[0], "zsre-ft,100,0.1,0.2,", rows[2], *torn]),
+        ("mend", [*rows[1:], *torn]),  # nobody knows how long it takes
+        ("ft", []),  # the record's order
+    )
+    for longest, lines in tables_and_longest:
         (tables / "timings.csv").write_text(header + "\n".join(lines))
         (project / "calls").unlink(missing_ok=True)
         repro(project, PARAMS, jobs=2)

@@ -129,17 +129,38 @@ def test_a_lock_written_stage_by_stage_is_the_lock_written_whole(tmp_path: Path)
 ODD = "schema: '2.0'\nstages:\n  a:\n    cmd: 'x\n\n      y'\n  'b c':\n    cmd: z\n"
 
 
-@pytest.mark.parametrize("text", [ODD, "", "a: 1\n"])
+HEAD = "schema: '2.0'\nstages:\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ODD,
+        "",
+        "a: 1\n",
+        HEAD,
+        HEAD + "    a:\n        cmd: x\n",
+        HEAD + " a:\n   cmd: x\n",
+        HEAD + "datasets:\n  a:\n    url: x\n",
+        HEAD + "  a:\n    cmd: x\ndatasets:\n  b:\n    url: y\n",
+        HEAD + "  # why\n  a:\n    cmd: x\n",
+        HEAD + "  - a\n  - b\n",
+        HEAD + "  a: &x\n    cmd: x\n  b: *x\n",
+    ],
+)
 def test_locks_of_any_look_are_read_as_yaml(text: str) -> None:
     lock = Lock()
-    assert lock.read(text) == (loads_yaml(text) or {})
-    assert lock.read(text) == (loads_yaml(text) or {})
+    for _ in range(2):
+        assert lock.read(text) == (loads_yaml(text) or {})
+        again = lock.written(loads_yaml(text) or {}, text)
+        assert (loads_yaml(again) or {}) == (loads_yaml(text) or {})
 
 
 @pytest.mark.parametrize("more", ["<<<<<<< HEAD\n", "  a:\n    cmd: x\n"])
 def test_a_lock_that_cannot_be_read_is_refused_by_dvc(more: str) -> None:
-    with pytest.raises(YAMLFileCorruptedError):
-        remembering(parse_yaml)(ODD + more, "dvc.lock")
+    for text in (ODD + more, HEAD + more + ODD.removeprefix(HEAD)):
+        with pytest.raises(YAMLFileCorruptedError):
+            remembering(parse_yaml)(text, "dvc.lock")
 
 
 def test_a_setting_is_found_where_its_key_says_or_as_before() -> None:

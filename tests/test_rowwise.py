@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import make_cases
 from conftest import make_face, pairs_for
 
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
 from pipeline.editing.rowwise import weighing
 from pipeline.editing.updates import Dense
+from pipeline.editors import ft
+from pipeline.errors import ModelError
+from pipeline.measures import exact
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt", "bart", "bert"])
@@ -40,14 +44,23 @@ def test_weights_answer_as_their_updates_do(architecture: str, inputs: int) -> N
     assert torch.equal(face.logits(batch), before), "the model is as it was"
 
 
-def test_half_precision_models_keep_their_type() -> None:
-    face = make_face("gpt2")
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_in_half_precision_what_stops_early_is_right_when_applied(architecture: str) -> None:
+    face = make_face(architecture)
     face.model.to(torch.bfloat16)
+    cases = make_cases(face, 12)
+    edits = ft.Editor(ft.Config(rate=3e-4)).edit(face, [case.request() for case in cases])
+    assert any(edits.stopped_early)
+    batch = face.encode([(case.prompt, case.target_new) for case in cases])
+    with applied(face.model, edits.patch):
+        logits_NV = face.logits(batch)
+    assert logits_NV.dtype == torch.bfloat16
+    assert tuple(exact(logits_NV, batch).bool().tolist()) == edits.stopped_early
+
+
+def test_rows_that_do_not_fit_are_refused() -> None:
+    face = make_face("gpt2")
     site = face.sites()[0]
-    weight_ROI = weight_OI(linear_map(face.model, site)).float().repeat(2, 1, 1)
-    batch = face.encode(pairs_for(face)[:2])
-    before = face.logits(batch)
-    with weighing(face.model, {site: weight_ROI}):
-        after = face.logits(batch)
-    assert after.dtype == before.dtype == torch.bfloat16
-    torch.testing.assert_close(after, before, rtol=0.1, atol=0.05)
+    weights = {site: weight_OI(linear_map(face.model, site)).repeat(2, 1, 1)}
+    with weighing(face.model, weights), pytest.raises(ModelError, match=r"multiple of 2 rows"):
+        face.logits(face.encode(pairs_for(face)[:3]))

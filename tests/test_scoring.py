@@ -16,6 +16,7 @@ from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
 from pipeline.editing.updates import Dense
 from pipeline.editors import ft, mend
 from pipeline.models import Batch, Face
+from pipeline.models.seq2seq import Seq2Seq
 from pipeline.records import Case
 
 CONFIG = scoring.Config(cases=8, rows=7)
@@ -104,6 +105,16 @@ def test_answers_that_teacher_forcing_tells_are_those_that_would_be_written(
     written = scoring.score(face, cases, edits.patch, CONFIG)
     assert_rows_match(told, written)
     assert any(row["gen_exact"] for row in told)
+
+
+@pytest.mark.parametrize("architecture", ["bart", "t5"])
+def test_a_target_is_spelled_up_to_where_its_text_ends(architecture: str) -> None:
+    face = make_face(architecture)
+    assert isinstance(face, Seq2Seq)
+    end = face.tokenizer.eos_token
+    assert face.spelled(["Oslo", f"Oslo{end}Lima"]) == ["Oslo", "Oslo"]
+    face.model.generation_config.eos_token_id = 7  # it ends its texts otherwise
+    assert face.spelled(["Oslo"]) == [None]
 
 
 def test_both_targets_are_weighed_where_there_are_two() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,3 +98,28 @@ def test_a_change_of_code_is_seen(place: tuple[Path, Path]) -> None:
         )
         said.append(done.stdout.strip())
     assert said == ["first", "second"]
+
+
+def test_an_interrupted_one_tidies_up_and_says_how_it_ended(place: tuple[Path, Path]) -> None:
+    folder, commands = place
+    (folder / "tidy.py").write_text(
+        "import os, time\n"
+        "print(os.getpid(), flush=True)\n"
+        "try:\n    time.sleep(9)\nfinally:\n    time.sleep(0.3)\n    print('tidied')\n"
+    )
+    with subprocess.Popen(
+        ["python", "-m", "tidy"],
+        cwd=folder,
+        env=with_python_of(dict(os.environ), commands),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for number in (int(process.stdout.readline()), process.pid):  # a terminal tells both
+            os.kill(number, signal.SIGINT)
+        out, err = process.communicate()
+    assert out == "tidied\n"
+    assert process.returncode == 1
+    assert "KeyboardInterrupt" in err
+    assert "_ask" not in err

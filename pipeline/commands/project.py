@@ -67,7 +67,8 @@ def _params(arguments: argparse.Namespace) -> None:
         _check(arguments.root)
         return
     text = composition.compose(arguments.root, arguments.overrides)
-    if composition.is_recorded(arguments.root, text):  # and was checked before it was written
+    # It was checked when it was written, and each stage checks its own settings again.
+    if composition.is_recorded(arguments.root, text):
         _LOG.info("%s is up to date", RECORD)
         return
     from pipeline.settings import check  # imports every module that has settings, and torch

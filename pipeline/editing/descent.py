@@ -127,7 +127,7 @@ class FineTuner(Editor):
         steps, early = [0] * len(rows), [False] * len(rows)
         for ended in bar(run.ended(), f"fine-tune at {self.rate:g}", len(rows)):
             steps[ended.row], early[ended.row] = ended.steps, ended.reached
-            for site, delta_OI in ended.delta_OI.items():
+            for site, delta_OI in run.updates(ended).items():
                 whole[site][ended.row] = delta_OI
         patch = Patch({site: Dense(delta_ROI) for site, delta_ROI in whole.items()})
         return Edits(patch, tuple(steps), tuple(early))

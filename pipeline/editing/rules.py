@@ -27,7 +27,6 @@ class Chunk:
         weight_COI: moved in place.
         start_OI: what they all began as.
         gradient_COI: of each row's loss; may be overwritten.
-        spare_COI: room to work in.
         states_COI: the rule's own, zero at a row's start.
         steps: how often each row has moved.
         moving: which rows shall move; of those that do not, the gradient is zero.
@@ -36,7 +35,6 @@ class Chunk:
     weight_COI: Tensor
     start_OI: Tensor
     gradient_COI: Tensor
-    spare_COI: Tensor
     states_COI: Sequence[Tensor]
     steps: Sequence[int]
     moving: Sequence[bool]
@@ -91,7 +89,7 @@ class Adam:
 
     Attributes:
         decay: its `weight_decay`, of the whole weight: W is drawn to 0.
-        bound: how far a weight may go from its start; None for no bound.
+        bound: how far a weight may go from its start, but for rounding; None for no bound.
     """
 
     decay: float = 0.0
@@ -108,8 +106,8 @@ class Adam:
         square_COI.mul_(0.999).addcmul_(gradient_COI, gradient_COI, value=0.001)
         step_C = weight_COI.new_tensor([steps + 1 for steps in chunk.steps])[:, None, None]
         moving_C = weight_COI.new_tensor(chunk.moving)[:, None, None]
-        torch.div(square_COI, 1 - 0.999**step_C, out=chunk.spare_COI).sqrt_().add_(1e-8)
-        weight_COI.sub_(moving_C * rate / (1 - 0.9**step_C) * mean_COI / chunk.spare_COI)
+        root_COI = torch.div(square_COI, 1 - 0.999**step_C).sqrt_().add_(1e-8)
+        weight_COI.sub_(moving_C * rate / (1 - 0.9**step_C) * mean_COI / root_COI)
         if self.bound is not None:
             torch.clamp(
                 weight_COI, chunk.start_OI - self.bound, chunk.start_OI + self.bound, out=weight_COI

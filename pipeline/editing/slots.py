@@ -52,12 +52,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Ended:
-    """A row that is done: how often it moved, whether all was good, and its updates."""
+    """A row that is done: how often it moved, whether all was good, and where its weights lie."""
 
     row: int
     steps: int
     reached: bool
-    delta_OI: dict[str, Tensor]
+    slot: int
 
 
 class Tuner(Protocol):
@@ -134,9 +134,12 @@ class Descent:
             if len(over) < len(self.live):
                 self._step(found, over)
             for slot in reversed(over):
-                delta_OI = {site: w[slot] - self.start[site] for site, w in self.weights.items()}
-                yield Ended(self.live[slot], taken[slot], reached[slot], delta_OI)
+                yield Ended(self.live[slot], taken[slot], reached[slot], slot)
                 self._vacate(slot)
+
+    def updates(self, ended: Ended) -> dict[str, Tensor]:
+        """ΔW of the row that came last, O x I for each site; the next one takes its place."""
+        return {site: w[ended.slot] - self.start[site] for site, w in self.weights.items()}
 
     def _look(self) -> tuple[list[EditPass], list[bool]]:
         """The gradient of each live row's loss, lesson by lesson, and whether the row is good."""
@@ -164,14 +167,14 @@ class Descent:
             u_RTI = _side_by_side([one.u_RTI for one in tokens], count, dtype)
             delta_RTO[over] = 0
             size = max(1, _CHUNK // weight_ROI[0].numel())
-            spare_COI = torch.empty_like(weight_ROI[:size]), torch.empty_like(weight_ROI[:size])
+            spare_COI = torch.empty_like(weight_ROI[:size])
             for start in range(0, count, size):
                 part = slice(start, min(start + size, count))
-                gradient_COI, root_COI = (spare[: part.stop - start] for spare in spare_COI)
+                gradient_COI = spare_COI[: part.stop - start]
                 torch.bmm(delta_RTO[part].transpose(1, 2), u_RTI[part], out=gradient_COI)
                 states = [state_ROI[part] for state_ROI in self.states[site]]
                 chunk = Chunk(
-                    weight_ROI[part], self.start[site], gradient_COI, root_COI, states,
+                    weight_ROI[part], self.start[site], gradient_COI, states,
                     self.steps[part], moving[part],
                 )  # fmt: skip
                 self.rule.move(chunk, self.rate)

@@ -14,7 +14,8 @@ Shape suffixes: N target tokens, V vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,13 @@ import torch
 from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.editor import Material
-from pipeline.editing.slots import Descent, Lesson, Row
+from pipeline.editing.editor import Edits, Material
+from pipeline.editing.slots import Lesson, Row
 from pipeline.errors import EditorError
 from pipeline.measures import kl, nll
 from pipeline.models import Batch, Face
 from pipeline.models.face import Encoded
+from pipeline.records import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Config(descent.Config):
     pool: int = 500
 
 
-_KEPT = 2**28  # bytes of what the unedited model says that a run may keep
+_KEPT = 2**28  # bytes of what the unedited model says that are kept at once
 
 
 class Editor(descent.FineTuner):
@@ -75,17 +77,18 @@ class Editor(descent.FineTuner):
         draws = random.Random(f"{material.seed}/ft_kl pool")
         self.pool = draws.sample(sorted(found), min(self.config.pool, len(found)))
         self.seed = material.seed
-        return super().fit(face, material)
+        with self._keeping():
+            return super().fit(face, material)
+
+    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
+        """Fine-tune each k requests on a row of their own."""
+        with self._keeping():
+            return super().edit(face, requests, k)
 
     def example(self, row: Row, step: int) -> tuple[str, str]:
         """The bystander, prompt and target, that a row sees at a step."""
         draws = random.Random(f"{self.seed}/{row.requests[0].prompt}/{step}")
         return draws.choice(self.pool)
-
-    def descent(self, face: Face, rows: Sequence[Row], rate: float) -> Descent:
-        """Rows about to be fine-tuned, maybe on another model than the last."""
-        self._said = {}
-        return super().descent(face, rows, rate)
 
     def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
         """The edits, and each row's example."""
@@ -110,7 +113,7 @@ class Editor(descent.FineTuner):
     ) -> Tensor:
         """What the unedited model says of some examples, one after another.
 
-        A run draws each example several times, so it is kept until the next begins.
+        Each is drawn several times, and kept until the fit or the edit is over.
         """
         asked = dict(zip(drawn, fresh, strict=True))
         new = {pair: item for pair, item in asked.items() if pair not in self._said}
@@ -122,6 +125,14 @@ class Editor(descent.FineTuner):
         if sum(part.nbytes for part in said.values()) <= _KEPT:
             self._said = said
         return torch.cat([said[pair] for pair in drawn])
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """What the unedited model says is known inside; the next may be another model."""
+        try:
+            yield
+        finally:
+            self._said = {}
 
     def notes(self) -> dict[str, Any]:
         """What FT notes, the seed, and the examples."""

@@ -90,9 +90,17 @@ class Seq2Seq(Face):
         ]
         return [Written(text, text) for text in texts]
 
-    def spelled(self, targets: Sequence[str]) -> list[str]:
-        """Targets as the model writes them, to the end: what tokens leave of a text."""
-        return [self._decode(ids) for ids in self.tokenizer(text_target=list(targets))["input_ids"]]
+    def spelled(self, targets: Sequence[str]) -> list[str | None]:
+        """Targets as the model would write them, up to where it ends; None where it would not."""
+        assert self.model.generation_config is not None
+        found = self.model.generation_config.eos_token_id
+        ends = set(found if isinstance(found, list) else [found])
+        first = 0 if self._begin is None else 1  # the begin token is given
+        texts: list[str | None] = []
+        for ids in self.tokenizer(text_target=list(targets))["input_ids"]:
+            at = next((i for i, token in enumerate(ids) if i >= first and token in ends), None)
+            texts.append(None if at is None else self._decode(ids[:at]))
+        return texts
 
     def beams(self, prompts: Sequence[str], new_tokens: int, beams: int) -> list[list[str]]:
         """The `beams` best answers to each prompt by beam search, best first."""
