@@ -108,7 +108,10 @@ def test_moments_come_before_the_editors_that_read_them(
     assert "end repro label@zsre trace@zsre" in found
 
 
-def test_what_took_longest_by_the_last_report_starts_first(project: Path) -> None:
+def test_what_took_longest_by_the_last_report_starts_first(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOW", "label@fever")  # so that zsRE's editors have one core between them
     tables = project / "reports" / "sample" / "main" / "tables"
     tables.mkdir(parents=True)
     header = "run,edits,seconds_per_edit,scoring_seconds_per_edit,fit_seconds\n"
