@@ -96,8 +96,8 @@ def choices(material: Material) -> Table | None:
             "An edit stops early once its own target is the likeliest answer. Tried, of a rate: "
             "the share of training cases whose edits did so in time. A try ends as soon as it is "
             "settled whether the share is enough, so an accepted rate has at least what stands "
-            "here, and a rejected one has it of the cases that had ended. The last column: the "
-            "share of the validation edits. A dash: one step, or nothing to try.",
+            "here, and a rejected one at most. The last column: the share of the validation "
+            "edits. A dash: one step, or nothing to try.",
         ),
         look="facts",
     )
