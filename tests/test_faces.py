@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,13 @@ from conftest import SENTENCES, SHAPE, make_face, pairs_for
 from tokenizers import Tokenizer as RawTokenizer
 from tokenizers import decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as raw_models
-from transformers import PreTrainedTokenizerFast
+from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
 from pipeline.errors import DataError
-from pipeline.models import Face, Tokenizer
+from pipeline.models import Face, Tokenizer, face_of
 from pipeline.models.causal import Causal
 from pipeline.models.face import SLACK
-from pipeline.models.scratch import make_tokenizer
+from pipeline.models.scratch import Shape, make_model, make_tokenizer
 from pipeline.models.seq2seq import Seq2Seq
 
 PAIRS = [
@@ -230,7 +231,7 @@ def test_a_continuation_that_outgrows_the_context_is_refused() -> None:
         face.sample([_long(face, 60)], 10)
 
 
-def test_a_source_or_an_answer_that_outgrows_the_context_is_refused() -> None:
+def test_a_source_that_outgrows_the_context_is_refused_and_an_answer_is_cut_there() -> None:
     face = make_face("bart")
     assert isinstance(face, Seq2Seq)
     source = _long(face, face.context + 1)
@@ -238,9 +239,22 @@ def test_a_source_or_an_answer_that_outgrows_the_context_is_refused() -> None:
         face.write([source], [4])
     with pytest.raises(DataError, match="at most 64 tokens"):
         face.beams(["Tom", source], 4, 2)
-    with pytest.raises(DataError, match="at most 64 tokens"):
-        face.write(["Tom"], [64])
     assert face.write([_long(face, face.context)], [4])
+    assert face.write(["Tom"], [face.context]) == face.write(["Tom"], [10 * face.context])
+
+
+def test_a_trained_bart_writes_in_plain_transformers_as_it_does_here(tmp_path: Path) -> None:
+    shape = Shape(layers=1, width=16, heads=2, context=16, vocabulary=300)
+    tokenizer = make_tokenizer("seq2seq", SENTENCES, shape)
+    face = face_of(make_model("seq2seq", tokenizer, shape, seed=0), tokenizer)
+    assert isinstance(face, Seq2Seq)
+    face.model.save_pretrained(tmp_path)
+    plain = BartForConditionalGeneration.from_pretrained(tmp_path)
+    asked = tokenizer(["Where was Ada born?"], return_tensors="pt")
+    ids = plain.generate(**asked, max_new_tokens=5, do_sample=False)[0].tolist()
+    assert ids[:2] == [plain.config.decoder_start_token_id, tokenizer.bos_token_id]
+    answer = face.write(["Where was Ada born?"], [1])[0].text
+    assert tokenizer.decode(ids, skip_special_tokens=True) == answer
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bart", "bert"])

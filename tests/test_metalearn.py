@@ -14,7 +14,7 @@ from pipeline.editing import draws, metalearn
 from pipeline.editing.editor import Material
 from pipeline.editing.patch import applied
 from pipeline.editors import mend
-from pipeline.errors import EditorError
+from pipeline.errors import EditorError, SettingsError
 from pipeline.models import Encoded, Face
 from pipeline.records import Probe
 
@@ -128,6 +128,44 @@ def test_hard_locality_draws_from_what_is_close_too() -> None:
 
     assert drawn(hard=False) == set(labels[:2])
     assert drawn(hard=True) == set(labels)
+
+
+def test_labels_are_drawn_anew_where_answers_are_labels() -> None:
+    face = make_face("bert")
+    no, yes = face.labels
+    known = [replace(case, prediction=yes, target_new=yes) for case in make_cases(face, 40)]
+    cases = [replace(case, id=f"{case.id}/{n}") for n, case in enumerate(known)]
+    reader = draws.Reader(face)
+
+    def against(flips: float, epoch: int) -> list[bool]:
+        drawn = draws.draw(reader, cases, seed=0, epoch=epoch, flips=flips)
+        said = [request.target == no for request in drawn.edits.requests]
+        wanted = face.encode([("", request.target) for request in drawn.edits.requests])
+        assert torch.equal(drawn.rephrases.label_N, wanted.label_N)  # judged by what was asked for
+        assert torch.equal(drawn.edits.batch.label_N, wanted.label_N)
+        return said
+
+    assert not any(against(0.0, 1))
+    assert all(against(1.0, 1))
+    shares = [sum(against(0.7, epoch)) / 40 for epoch in range(20)]
+    assert abs(sum(shares) / 20 - 0.7) < 0.05  # of 800 draws, three standard deviations
+    assert against(0.7, 1) == against(0.7, 1) != against(0.7, 2)
+
+
+def test_where_words_are_free_no_label_is_drawn() -> None:
+    face = make_face("gpt2")
+    cases = make_cases(face, 6)
+    one, two = (
+        draws.draw(draws.Reader(face), cases, seed=0, epoch=1, flips=flips) for flips in (0, 1)
+    )
+    assert one.edits.requests == two.edits.requests
+    assert torch.equal(one.bystanders.label_N, two.bystanders.label_N)
+
+
+@pytest.mark.parametrize("flips", [-0.1, 1.5])
+def test_a_share_of_flips_that_is_none_is_refused(flips: float) -> None:
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        metalearn.Config(flips=flips)
 
 
 def test_pairs_are_read_once_and_as_the_face_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:

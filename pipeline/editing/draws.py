@@ -65,9 +65,10 @@ def draw(
     k: int = 1,
     *,
     any_wording: bool = False,
+    flips: float = 0.0,
     hard: bool = False,
 ) -> Draw:
-    """Choose each case's other wording and bystander, by seed, epoch and case id.
+    """Choose each case's other wording, bystander and label, by seed, epoch and case id.
 
     No bystander is about another edit of its group of k; cases that fill no group are left out.
     """
@@ -76,13 +77,22 @@ def draw(
     spared = [probes for group in grouped for probes in groups.spared(group, hard=hard)]
     for case, probes in zip(chain.from_iterable(grouped), spared, strict=True):
         choice = random.Random(f"{seed}/{epoch}/{case.id}")
+        request = case.request()
+        if flips and reader.face.labels:
+            against = choice.random() < flips
+            request = replace(request, target=_label(reader.face, case.prediction, against))
         prompt = case.prompt
         others: Sequence[str] = case.rephrases or (case.prompt,)
         if any_wording and case.rephrases:
             prompt, *others = choice.sample((case.prompt, *case.rephrases), 2)
-        edits.append(replace(case.request(), prompt=prompt))
-        rephrases.append((choice.choice(others), case.target_new))
+        edits.append(replace(request, prompt=prompt))
+        rephrases.append((choice.choice(others), request.target))
         bystander = choice.choice(probes)
         bystanders.append((bystander.prompt, bystander.target))
     batch = EditBatch(tuple(edits), reader.encode(_pairs(edits)))
     return Draw(batch, reader.encode(rephrases), reader.encode(bystanders), k)
+
+
+def _label(face: Face, said: str, against: bool) -> str:
+    """What a classifier says, or the other of its two labels."""
+    return face.labels[1 - face.labels.index(said)] if against else said

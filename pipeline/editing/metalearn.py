@@ -52,6 +52,8 @@ class Config:
         validate_every, patience: steps between validations, and without a new best before the end.
         warm_up: training cases whose statistics are taken before the first step.
         any_wording: edit with a wording drawn anew each time (ours): more data from few cases.
+        flips: share of edits against what a classifier says, drawn anew each time (ours: twice
+            the data); 0: every case keeps the label that it has.
         locality: where bystanders come from: "unrelated" ones (the paper), or "hard" ones too:
             neighbours and hard neighbours of the case (ours; the paper leaves it open).
     """
@@ -69,15 +71,22 @@ class Config:
     patience: int = 20_000
     warm_up: int = 100
     any_wording: bool = False
+    flips: float = 0.0
     locality: Literal["unrelated", "hard"] = "unrelated"
 
     def __post_init__(self) -> None:
-        """Raises SettingsError where a step would not be made of whole groups of k edits."""
+        """Raises SettingsError where a step is not of whole groups of k edits, or no share is."""
         if self.k < 1 or self.batch % self.k:
             raise SettingsError(
                 expected="`batch` to be a multiple of `k`, the edits made together",
                 found=f"batch {self.batch}, k {self.k}",
                 remedy="Set `outer.batch` to a multiple of `outer.k`.",
+            )
+        if not 0 <= self.flips <= 1:
+            raise SettingsError(
+                expected="`flips`, a share of edits, between 0 and 1",
+                found=str(self.flips),
+                remedy="Set `outer.flips` to such a share.",
             )
 
 
@@ -156,7 +165,9 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(steps, "fit", config.steps - at.step):
         _set_rates(optimizer, config, step)
-        drawn = draws(cases, epoch=epoch, k=config.k, any_wording=config.any_wording)
+        drawn = draws(
+            cases, epoch=epoch, k=config.k, any_wording=config.any_wording, flips=config.flips
+        )
         losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue

@@ -203,7 +203,11 @@ def _bart(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:
         forced_eos_token_id=None,
         **_common(tokenizer),
     )
-    return BartForConditionalGeneration(config)
+    model = BartForConditionalGeneration(config)
+    assert model.generation_config is not None
+    # Its targets' first token is no label in training: whoever lets it write has to give it.
+    model.generation_config.update(forced_bos_token_id=tokenizer.bos_token_id)
+    return model
 
 
 def _bert(tokenizer: Tokenizer, shape: Shape) -> PreTrainedModel:

@@ -81,7 +81,11 @@ class Seq2Seq(Face):
         return output
 
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
-        """Greedy answers; they end where the model ends them, or are cut."""
+        """Greedy answers; they end where the model ends them, or are cut, at the context at last.
+
+        Raises:
+            DataError: a prompt does not fit the context.
+        """
         rows = self._answer(prompts, max(lengths) + SLACK, beams=1)
         given = 1 if self._begin is None else 2  # the decoder's start, and the begin token
         texts = [
@@ -110,9 +114,10 @@ class Seq2Seq(Face):
     @torch.no_grad()
     def _answer(self, prompts: Sequence[str], new_tokens: int, beams: int) -> list[list[int]]:
         found = self.tokenizer(list(prompts), return_tensors="pt", padding=True)
-        new_tokens += self._begin is not None
         for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
-            self._check_length(prompt, max(length, new_tokens))
+            self._check_length(prompt, length)
+        # No decoder has more places, whatever the prompt: a long answer is cut there.
+        new_tokens = min(new_tokens + (self._begin is not None), self.context)
         with unbent(self.model):
             output_BT = self.model.generate(
                 input_ids=found["input_ids"].to(self.device),
