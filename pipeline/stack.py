@@ -8,7 +8,7 @@ no hook, and its answers are the untouched model's, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -55,6 +55,12 @@ class Stack:
         """Remove an edit, wherever it stands."""
         self._patch = None
         return self._edits.pop(number)
+
+    def without(self, numbers: Collection[int]) -> Stack:
+        """The same edits but for some; this one stays as it is."""
+        found = Stack()
+        found._edits = {n: edit for n, edit in self._edits.items() if n not in numbers}
+        return found
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

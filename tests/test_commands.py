@@ -67,7 +67,8 @@ def test_a_session(
     requests = tmp_path / "requests.jsonl"
     requests.write_text("\n".join(map(json.dumps, lines)))
     said = run(capsys, "edit", model, "--requests", str(requests), *SET, *journal)
-    assert "2 of 2 edits say what they should (ft" in said
+    assert "1 of 2 edits say what they should (ft" in said
+    assert "; 1 was overridden by later ones: try --together." in said
     assert "Probes: drawdown" in said
 
     found = run_json(capsys, "ask", model, one, two, "--tokens", "4", *journal)

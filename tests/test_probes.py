@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import make_face
 
-from pipeline.commands.editing import health_line
+from pipeline.commands.made import health_line
 from pipeline.editable import Editable, Guard
 from pipeline.editable.guard import Health, Watch
 from pipeline.editable.probes import read_probes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands.common import (
     Commands,
     command,
-    journal_of,
     of_a_model,
     open_editable,
     refuse_idle,
@@ -25,10 +23,11 @@ from pipeline.commands.common import (
     with_device,
     with_guard,
 )
+from pipeline.commands.made import report
 from pipeline.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.editable import Correction, Edit, Editable, Health
+    from pipeline.editable import Correction, Editable
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,11 +109,11 @@ def _edit(arguments: argparse.Namespace) -> None:
     model = open_editable(arguments)
     if arguments.dry_run:
         with model.temporarily(asked, together=arguments.together, **how) as edits:
-            _report(arguments, edits)
+            report(arguments, edits)
         return
     with _telling_what_stays(model):
         edits = model.edit(asked, together=arguments.together, **how)
-    _report(arguments, edits)
+    report(arguments, edits)
 
 
 @contextmanager
@@ -179,64 +178,6 @@ def _asked(arguments: argparse.Namespace) -> tuple[Correction, ...]:
             neighbours=tuple(arguments.neighbour),
         )
     )
-
-
-def _report(arguments: argparse.Namespace, edits: Sequence[Edit]) -> None:
-    if arguments.json:
-        show_json({"edits": [asdict(edit) | {"right": edit.right} for edit in edits]})
-        return
-    rows = [
-        [
-            "" if edit.number < 0 else str(edit.number),
-            answer.kind,
-            answer.prompt,
-            answer.before,
-            answer.after,
-            _verdict(answer.kind, answer.right),
-        ]
-        for edit in edits
-        for answer in edit.answers
-    ]
-    show(table(("edit", "what", "prompt", "before", "after", ""), rows))
-    last = edits[-1]
-    right, seconds = sum(edit.right for edit in edits), sum(edit.seconds for edit in edits)
-    show(f"\n{right} of {len(edits)} edits say what they should ({last.alg}, {seconds:.1f} s).")
-    if last.health is not None:
-        show(health_line(last.health))
-    flagged = [edit for edit in edits if edit.health and edit.health.past]
-    for edit in flagged:
-        assert edit.health is not None
-        name = f"Edit {edit.number}" if edit.number > 0 else "An edit"
-        show(f"{name} goes past a limit: {'; '.join(edit.health.past)}.")
-    if arguments.dry_run:
-        show("Nothing was kept: a dry run.")
-    else:
-        show(f"Written to {journal_of(arguments)}; `errata undo` takes any edit back.")
-
-
-def health_line(health: Health) -> str:
-    """The probe set in a sentence. A number that is none is said in words."""
-    grown = f"norms grew by up to {_number(health.growth, '.1%')}"
-    if math.isnan(health.perplexity_before):
-        return f"Probes: none that this model can be asked, {grown}."
-    line = (
-        f"Probes: drawdown {_number(health.drawdown)}, agreement {_number(health.agreement)}, "
-        f"perplexity {_number(health.perplexity_before)} to {_number(health.perplexity)}, {grown}"
-    )
-    if not math.isnan(health.entropy_before):
-        line += f", entropy of free text {_number(health.entropy_before)}"
-        line += f" to {_number(health.entropy)}"
-    return line + "."
-
-
-def _number(value: float, form: str = ".2f") -> str:
-    return "no number" if math.isnan(value) else format(value, form)
-
-
-def _verdict(kind: str, right: bool | None) -> str:
-    if kind == "neighbour":
-        return "stayed" if right else "moved"
-    return "right" if right else "not yet"
 
 
 def _ask(arguments: argparse.Namespace) -> None:

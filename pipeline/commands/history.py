@@ -22,7 +22,7 @@ from pipeline.commands.common import (
     with_device,
     with_guard,
 )
-from pipeline.commands.editing import health_line
+from pipeline.commands.made import health_line
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pipeline.editable import fitting, work
 from pipeline.editable.corrections import Correction
 from pipeline.editable.failures import GuardError
 from pipeline.editable.guard import Guard, Health, Watch
+from pipeline.editable.holding import at_the_end
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.state import State, now, versions
 from pipeline.editable.work import Answer, Edit
@@ -48,7 +49,8 @@ class Maker:
         self.state.refuse_other_base(on, ready.alg)
         self.state.faces.setdefault(on, face)
         groups = [asked] if together else [(item,) for item in asked]
-        return tuple(self._one(ready, on, group, keep=keep) for group in bar(groups, "edit"))
+        made = [self._one(ready, on, group, keep=keep) for group in bar(groups, "edit")]
+        return at_the_end(self.state, made)
 
     def health(self) -> Health:
         """What the guard's probes say of the model as it is now."""

@@ -103,7 +103,8 @@ class Editable:
             settings, more: of the editor's `Config` ("outer.steps" reaches into nested ones).
 
         Returns:
-            The edits made, with what the model said before and after, and what it cost.
+            The edits made, with what the model said before and after, and what it cost. `right` is
+            of the call's end; `overridden` and `overrode` say what a later edit undid.
 
         Raises:
             DataError: a request that this model cannot be asked (its subject is not in its prompt,

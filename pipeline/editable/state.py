@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -54,13 +54,14 @@ class State:
         return [number for number in self.stack.numbers() if number > 0]
 
     @contextmanager
-    def applied(self) -> Iterator[Face]:
-        """The current model, answering as edited inside."""
+    def applied(self, without: Collection[int] = ()) -> Iterator[Face]:
+        """The current model, answering as edited inside, or as it would without some edits."""
         face = self.current
         if self._lent:  # it does already
             yield face
             return
-        with self.stack.applied(face.model):
+        stack = self.stack.without(without) if without else self.stack
+        with stack.applied(face.model):
             yield face
 
     def on_top(self, face: Face) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from pipeline.editable.guard import Health, as_dict, of_dict
 from pipeline.errors import DataError
 
 Kind = Literal["edit", "rephrase", "neighbour", "asked"]
+_NOT_KEPT = ("number", "time", "overridden", "overrode")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,14 @@ class Edit:
         time: when, in UTC.
         alg, settings, editor: which editor, with which settings; the hash of what it had learned.
         corrections: what it was to achieve: one correction, or several that were made together.
-        answers: to its prompts, just before and just after.
+        answers: to its prompts, just before and just after; where one call made several edits, what
+            it was to achieve is of the call's end.
         health: of the probe set with all edits in force; None where no guard watched.
         steps: optimisation steps.
         seconds: that it took to make, without looking at it.
+        overridden: it said what it should, until a later edit of the same call was made.
+        overrode: of a call's last edit: numbers of earlier edits that held before the call, and do
+            no more. Neither is kept in the journal, which says what an edit did when it was made.
     """
 
     number: int
@@ -66,6 +71,8 @@ class Edit:
     health: Health | None
     steps: int
     seconds: float
+    overridden: bool = False
+    overrode: tuple[int, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -73,9 +80,12 @@ class Edit:
         return all(answer.right for answer in self.answers if answer.kind == "edit")
 
     def record(self) -> dict[str, Any]:
-        """Plain values for a journal, without number and time, which the journal gives."""
+        """Plain values for a journal, without number and time, which the journal gives.
+
+        Nor is there what became of it by the end of its call.
+        """
         plain = asdict(self) | {"kind": "edit", "health": self.health and as_dict(self.health)}
-        return {key: value for key, value in plain.items() if key not in ("number", "time")}
+        return {key: value for key, value in plain.items() if key not in _NOT_KEPT}
 
 
 def of_record(record: Mapping[str, Any]) -> Edit:

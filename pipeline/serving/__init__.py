@@ -192,4 +192,4 @@ def _shown(edit: Edit) -> dict[str, Any]:
     answers = [asdict(answer) | {"right": answer.right} for answer in edit.answers]
     health = as_dict(edit.health) if edit.health else None
     return {"number": edit.number, "alg": edit.alg, "seconds": edit.seconds, "answers": answers,
-            "right": edit.right, "health": health}  # fmt: skip
+            "right": edit.right, "health": health, "overrode": edit.overrode}  # fmt: skip
