@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.editable.corrections import Correction
     from pipeline.editable.export import Exported
-    from pipeline.editable.failures import GuardError, JournalError, PortError
+    from pipeline.editable.failures import ChangedError, GuardError, JournalError, PortError
     from pipeline.editable.guard import Guard, Health
     from pipeline.editable.journal import Journal
     from pipeline.editable.model import Editable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "ChangedError",
     "Correction",
     "Edit",
     "Editable",
@@ -46,6 +47,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     homes = {
         "Answer": "work",
+        "ChangedError": "failures",
         "Correction": "corrections",
         "Edit": "work",
         "Editable": "model",

@@ -13,5 +13,9 @@ class JournalError(ErrataError):
     """A journal of another model, or a number that it does not hold."""
 
 
+class ChangedError(JournalError):
+    """Edits in force that another process changed while one was being made."""
+
+
 class PortError(ErrataError):
     """An address that a page cannot be served on."""

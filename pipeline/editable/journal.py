@@ -29,6 +29,7 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline.editable.failures import JournalError
+from pipeline.editable.force import changed, in_force, not_in_force
 from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header
 from pipeline.errors import DataError, StorageError
 from pipeline.storage import hash_file, read_json, write_json
@@ -57,7 +58,15 @@ class Journal:
 
     def records(self) -> list[Record]:
         """All records in order. Raises DataError when one is broken."""
-        return [self.record(number) for number in self._numbers()]
+        return [self.record(number) for number in self.numbers()]
+
+    def numbers(self) -> list[int]:
+        """The numbers of all records, in order; none is read."""
+        if not self.folder.is_dir():
+            return []
+        names = [path.name for path in self.folder.iterdir()]
+        digits = [name for name in names if name.isascii() and name.isdigit()]
+        return sorted(int(name) for name in digits if name == self._place(int(name)).name)
 
     def record(self, number: int) -> Record:
         """One record. Raises JournalError when there is none, DataError when it is broken."""
@@ -103,7 +112,7 @@ class Journal:
 
     def faults(self) -> list[str]:
         """What keeps the journal from being whole, in words: also what no edit in force needs."""
-        numbers = self._numbers()
+        numbers = self.numbers()
         found = [
             f"records {first + 1} to {after - 1} are gone from {self.folder}"
             if after - first > 2
@@ -119,18 +128,27 @@ class Journal:
                 found.append(f"expected {error.expected}; found {error.found}")
         return found
 
-    def append(self, record: Record, save: Callable[[Path], object] | None = None) -> Record:
+    def append(
+        self,
+        record: Record,
+        save: Callable[[Path], object] | None = None,
+        known: Sequence[Record] | None = None,
+    ) -> Record:
         """Write a record as the next one, whole or not at all.
 
         Args:
             record: plain values; number, time and the patch's hash are added.
             save: writes the patch to the path that it is given.
+            known: the records that there were when an edit was made; None where it does not matter.
 
         Raises:
             StorageError: the disk is full or refuses; the journal is as it was.
+            ChangedError: other edits are in force by now than by the records known.
             JournalError: it takes back an edit that is not in force, be it by another process.
         """
         with self._writing():
+            if known is not None:
+                self._refuse_changed(known)
             return self._append(record, save)
 
     def undo(self, numbers: Sequence[int] | None = None) -> Record | None:
@@ -153,7 +171,7 @@ class Journal:
         if record["kind"] == "undo":
             self._undoable(record["of"])
         self._clean()
-        number = max(self._numbers(), default=0) + 1
+        number = max(self.numbers(), default=0) + 1
         part = self.folder / f".{number:06d}.part"
         part.mkdir()
         whole = record | {"number": number, "time": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -168,6 +186,17 @@ class Journal:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return whole
+
+    def _refuse_changed(self, known: Sequence[Record]) -> None:
+        """An edit is made, and judged by the guard, on what was in force: on that alone it holds.
+
+        Records never change, so that their numbers tell whether any need be read.
+        """
+        if self.numbers() == sorted(record["number"] for record in known):
+            return
+        before, now = in_force(known), self.active()
+        if before != now:
+            raise changed(before, now)
 
     def _undoable(self, numbers: Sequence[int] | None) -> list[int]:
         """Those of these numbers, or of all edits in force. JournalError: one is not in force."""
@@ -201,7 +230,7 @@ class Journal:
 
     def _read_header(self) -> bool:
         """Whether there is one, for the model that the journal is opened for."""
-        numbers, path = self._numbers(), self.folder / _HEADER  # writers make them the other way
+        numbers, path = self.numbers(), self.folder / _HEADER  # writers make them the other way
         if path.is_file():
             self._check(check_header(read_json(path), self.folder))
             return True
@@ -228,13 +257,6 @@ class Journal:
                 "the model, or name another folder with --journal.",
             )
 
-    def _numbers(self) -> list[int]:
-        if not self.folder.is_dir():
-            return []
-        names = [path.name for path in self.folder.iterdir()]
-        digits = [name for name in names if name.isascii() and name.isdigit()]
-        return sorted(int(name) for name in digits if name == self._place(int(name)).name)
-
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:06d}"
 
@@ -242,22 +264,6 @@ class Journal:
         """What a killed writer left; no other writer is at work now."""
         for path in self.folder.glob(".*.part"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def in_force(records: Sequence[Record]) -> list[int]:
-    """The numbers of edits that no undo took back."""
-    undone = {number for record in records if record["kind"] == "undo" for number in record["of"]}
-    edits = [record["number"] for record in records if record["kind"] == "edit"]
-    return [number for number in edits if number not in undone]
-
-
-def not_in_force(number: int, active: Sequence[int], *, known: bool) -> JournalError:
-    """What to say of a number that cannot be undone."""
-    return JournalError(
-        expected=f"{number} to be an edit in force ({', '.join(map(str, active)) or 'none is'})",
-        found="an edit that was undone already" if known else "no edit of that number",
-        remedy="`errata log` lists them.",
-    )
 
 
 def _flush(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.editable import fitting, work
 from pipeline.editable.corrections import Correction
-from pipeline.editable.failures import GuardError
+from pipeline.editable.failures import ChangedError, GuardError
 from pipeline.editable.guard import Guard, Health, Watch
 from pipeline.editable.holding import at_the_end
 from pipeline.editable.journal import Journal, Record
@@ -49,7 +49,7 @@ class Maker:
         self.state.refuse_other_base(on, ready.alg)
         self.state.faces.setdefault(on, face)
         groups = [asked] if together else [(item,) for item in asked]
-        made = [self._one(ready, on, group, keep=keep) for group in bar(groups, "edit")]
+        made = [self._surely(ready, on, group, keep=keep) for group in bar(groups, "edit")]
         return at_the_end(self.state, made)
 
     def health(self) -> Health:
@@ -57,6 +57,17 @@ class Maker:
         self._watch = self._watch or Watch(self.face, self.guard)
         with self.state.applied() as face:
             return self._watch.judge(face, self.state.stack.updates(), face.model)
+
+    def _surely(
+        self, ready: fitting.Ready, on: str, asked: Sequence[Correction], *, keep: bool
+    ) -> Edit:
+        """One edit; once more where another process changed what is in force meanwhile."""
+        try:
+            return self._one(ready, on, asked, keep=keep)
+        except ChangedError:
+            self.state.follow()
+            self.state.refuse_other_base(on, ready.alg)
+            return self._one(ready, on, asked, keep=keep)
 
     def _one(
         self, ready: fitting.Ready, on: str, asked: Sequence[Correction], *, keep: bool

@@ -13,7 +13,8 @@ import transformers
 
 from pipeline.editable.asking import answers
 from pipeline.editable.failures import JournalError
-from pipeline.editable.journal import Journal, Record, in_force, not_in_force
+from pipeline.editable.force import in_force, not_in_force
+from pipeline.editable.journal import Journal, Record
 from pipeline.editable.stored import load_edit, save_edit
 from pipeline.editing.patch import Intervention
 from pipeline.errors import EditorError
@@ -34,14 +35,13 @@ class State:
     """
 
     def __init__(self, face: Face, journal: Journal | None, adapt: Adapt) -> None:
-        self.face, self.disk = face, journal
+        self.face, self.disk, self._adapt = face, journal, adapt
         self.stack = Stack()
         self.faces: dict[str, Face] = {"": face}  # by the editor that trained another
         self.on: dict[int, str] = {}  # which of them an edit is made on
         self._lent = False
-        self.records: list[Record] = journal.records() if journal else []
-        for number in in_force(self.records):
-            self._take_up(number, adapt)
+        self.records: list[Record] = []
+        self.follow()
 
     @property
     def current(self) -> Face:
@@ -117,18 +117,24 @@ class State:
             )
 
     def write(self, record: Record, edit: Intervention | None = None) -> Record:
-        """Write a record down, whole or not at all; returns it with its number and time."""
+        """Write a record down, whole or not at all; returns it with its number and time.
+
+        Raises:
+            ChangedError: an edit was made on others than those in force by now; see `follow`.
+        """
         if self.disk is None:
             last = max((item["number"] for item in self.records), default=0)
             record = record | {"number": last + 1, "time": now()}
         else:
             save = None if edit is None else (lambda path: save_edit(edit, path))
-            record = self.disk.append(record, save)
+            known = self.records if record["kind"] == "edit" else None  # what it was made on
+            record = self.disk.append(record, save, known)
         self.records.append(record)
         return record
 
     def undo(self, numbers: Sequence[int]) -> None:
         """Take edits back. Raises JournalError where one is not in force; then none is."""
+        self.follow()
         for number in numbers:
             if number not in self.numbers:
                 known = any(r["number"] == number and r["kind"] == "edit" for r in self.records)
@@ -137,26 +143,43 @@ class State:
             if numbers:
                 self.write({"kind": "undo", "of": sorted(set(numbers))})
         except JournalError:
-            self._follow()  # another process was first
+            self.follow()  # another process was first
             raise
         for number in set(numbers):
             self.drop(number)
 
-    def _follow(self) -> None:
-        """Let go of edits that others have undone since, as the journal says."""
-        if self.disk is None:
-            return
-        self.records = self.disk.records()
-        kept = set(in_force(self.records))
-        for number in self.numbers:
-            if number not in kept:
-                self.drop(number)
+    def follow(self) -> None:
+        """Drop what other processes have undone since, and take up the edits that they made.
 
-    def _take_up(self, number: int, adapt: Adapt) -> None:
-        """Put an edit of the journal in force."""
+        All or nothing; and nothing inside `lent`, where the model is in its caller's hands.
+
+        Raises:
+            DataError: a record or a patch is broken.
+            JournalError: the editor that an edit was made with is gone.
+        """
+        if self.disk is None or self._lent:
+            return
+        known = {record["number"]: record for record in self.records}
+        numbers = self.disk.numbers()
+        if numbers == list(known):
+            return
+        records = [known.get(number) or self.disk.record(number) for number in numbers]
+        active = set(in_force(records))
+        new = {
+            record["number"]: self._load(record)
+            for record in records
+            if record["number"] in active and record["number"] not in self.stack
+        }
+        for number in set(self.numbers) - active:
+            self.drop(number)
+        for number, (on, edit) in new.items():
+            self.put(number, on, edit)
+        self.records = records
+
+    def _load(self, record: Record) -> tuple[str, Intervention]:
+        """An edit of the journal, and the model that it is made on."""
         assert self.disk is not None
-        record = self.disk.record(number)
-        on = record["on"]
+        number, on = record["number"], record["on"]
         if on not in self.faces:
             folder = self.disk.editors() / on[:16]
             if not folder.is_dir():
@@ -165,9 +188,9 @@ class State:
                     found="no such folder",
                     remedy=f"Restore it, or take the edit back (errata undo {number}).",
                 )
-            self.faces[on] = adapt(record)
+            self.faces[on] = self._adapt(record)
         edit, _ = load_edit(self.disk.patch(number))
-        self.put(number, on, moved(edit, self.face.device))
+        return on, moved(edit, self.face.device)
 
 
 def versions() -> dict[str, Any]:
