@@ -10,8 +10,10 @@ import torch
 from models_on_disk import FT, QUIET, corrections_for, logits, model_folder
 from test_journal import EDIT
 
+from pipeline import serving
 from pipeline.editable import ChangedError, Editable, Guard, GuardError, Journal
 from pipeline.editable.making import Maker
+from pipeline.errors import DataError, EditorError
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def test_an_edit_that_is_overtaken_twice_is_refused_whole(
         "edit", "edit", "undo", "undo",
     ]  # fmt: skip
     assert not list((tmp_path / "journal").glob(".*.part"))
+    assert one.in_force == []
     assert one.edit([third], **FT)[0].number == 5
 
 
@@ -99,3 +102,61 @@ def test_the_guard_judges_both_edits(
     with pytest.raises(GuardError, match="norm growth"):
         one.edit([second], **FT)
     assert Journal(tmp_path / "journal").active() == one.in_force == [1]
+
+
+# ---------------------------------------------------------------------- what others do is followed
+
+
+def test_each_sees_what_the_other_did(folder: Path, tmp_path: Path) -> None:
+    one, two = (opened(folder, tmp_path) for _ in range(2))
+    first, second, *_ = corrections_for(one.face)
+    two.edit([first], **FT)
+    assert one.ask(first[0]) == two.ask(first[0])
+    assert one.ask(first[0]).startswith(first[1])
+    two.edit([second], **FT)
+    assert [answer.after for answer in one.compare(second[0])] == two.ask([second[0]])
+    assert one.edits == two.edits
+    assert [record["number"] for record in one.journal()] == [1, 2]
+    assert (one.made, two.made) == ([], [1, 2])
+    one.undo(1)  # which the other made
+    assert two.in_force == [2]
+    assert torch.equal(logits(one.face, one), logits(two.face, two))
+    two.undo(2)
+    with pytest.raises(EditorError, match="an edit in force; found none"):
+        one.export(tmp_path / "out")
+
+
+def test_nothing_changes_while_the_model_is_lent(folder: Path, tmp_path: Path) -> None:
+    one, two = (opened(folder, tmp_path) for _ in range(2))
+    pair = corrections_for(one.face)[0]
+    with one.edited():
+        two.edit([pair], **FT)
+        before = one.ask(pair[0])
+        assert one.in_force == []
+    assert one.ask(pair[0]) == two.ask(pair[0]) != before
+
+
+def test_a_foreign_edit_that_is_broken_is_named_and_changes_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    one, two = (opened(folder, tmp_path) for _ in range(2))
+    first, second, *_ = corrections_for(one.face)
+    two.edit([first, second], **FT)
+    path = tmp_path / "journal" / "000002" / "patch.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="the patch of edit 2"):
+        one.ask(first[0])
+    assert one._state.numbers == []
+    Journal(tmp_path / "journal").undo([2])  # as the error says
+    assert one.in_force == [1]
+
+
+def test_the_page_shows_what_a_shell_did(folder: Path, tmp_path: Path) -> None:
+    served, shell = (opened(folder, tmp_path) for _ in range(2))
+    pair = corrections_for(served.face)[0]
+    with serving.make_app(served, {"settings": FT}).test_client() as client:
+        shell.edit([pair], **FT)
+        assert [edit["number"] for edit in client.get("/state").json["edits"]] == [1]  # type: ignore[index]
+        assert client.post("/ask", json={"prompt": pair[0]}).json["changed"]  # type: ignore[index]
+        assert client.post("/undo", json={"number": 1}).json["edits"] == []  # type: ignore[index]
+    assert shell.in_force == []

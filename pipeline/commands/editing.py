@@ -119,12 +119,11 @@ def _edit(arguments: argparse.Namespace) -> None:
 @contextmanager
 def _telling_what_stays(model: Editable) -> Iterator[None]:
     """Of several edits the first may be made when one fails: the error says so, be it Ctrl-C."""
-    before = set(model.in_force)
     try:
         yield
     except BaseException as error:
-        if made := sorted(set(model.in_force) - before):
-            numbers = ", ".join(map(str, made))
+        if model.made:
+            numbers = ", ".join(map(str, model.made))
             error.add_note(f"Made before, and in force: {numbers} (`errata undo` takes them back).")
         raise
 

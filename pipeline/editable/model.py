@@ -26,6 +26,8 @@ from pipeline.records import Case
 class Editable:
     """A model and the edits in force on it. Its weights are never written.
 
+    Where others write in the same journal, each call here first takes up what they did.
+
     Args:
         face: a loaded model (`Editable.load` loads one).
         base_hash: what stands for it; fitted editors and journals belong to one model.
@@ -115,6 +117,7 @@ class Editable:
             StorageError: the journal cannot be written; the edit is not in force.
         """
         self._state.refuse_lent()
+        self._state.follow()
         source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked = checked(self.face, corrections(requests))
         return self._maker.make(asked, source, together=together, keep=True)
@@ -134,6 +137,7 @@ class Editable:
     ) -> Iterator[tuple[Edit, ...]]:
         """`edit`, for the length of a `with` block, and not in the journal."""
         self._state.refuse_lent()
+        self._state.follow()
         source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
         asked, stack = checked(self.face, corrections(requests)), self._state.stack
         before = set(stack.numbers())
@@ -170,6 +174,7 @@ class Editable:
         Raises:
             DataError: the prompt leaves no room for an answer in the model's context.
         """
+        self._state.follow()
         if isinstance(prompts, str):
             return self._state.answers([prompts], tokens)[0]
         return self._state.answers(prompts, tokens)
@@ -179,6 +184,7 @@ class Editable:
     ) -> tuple[Answer, ...]:
         """What the untouched model answers, and what it answers with all edits in force."""
         self._state.refuse_lent()
+        self._state.follow()
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         pairs = zip(
             prompts,
@@ -194,12 +200,14 @@ class Editable:
     @contextmanager
     def edited(self) -> Iterator[Any]:
         """The transformers model itself, which answers as edited inside the `with` block."""
+        self._state.follow()
         with self._state.lent() as face:
             yield face.model
 
     def health(self) -> Health:
         """What the guard's probes say of the model as it is now."""
         self._state.refuse_lent()
+        self._state.follow()
         return self._maker.health()
 
     # ------------------------------------------------------------------ what was done
@@ -207,16 +215,23 @@ class Editable:
     @property
     def in_force(self) -> list[int]:
         """Numbers of the edits in force, oldest first; temporary ones have none."""
+        self._state.follow()
         return self._state.numbers
+
+    @property
+    def made(self) -> list[int]:
+        """Of the edits in force, those made here: not those found, nor another process's."""
+        return [number for number in self._state.numbers if number in self._state.written]
 
     @property
     def edits(self) -> tuple[Edit, ...]:
         """The edits in force."""
-        records = {record["number"]: record for record in self._state.records}
-        return tuple(work.of_record(records[number]) for number in self.in_force)
+        self._state.follow()
+        return self._edits()
 
     def journal(self) -> list[Record]:
         """All that was done, oldest first: edits and undos, as plain values."""
+        self._state.follow()
         return list(self._state.records)
 
     def export(
@@ -234,13 +249,14 @@ class Editable:
             StorageError: the place is taken or in the model's own folder, or the disk refuses.
         """
         self._state.refuse_lent()
+        self._state.follow()
         refuse_inside(Path(path), self.source, "an export")
         updates = self._state.stack.weights()
-        asked = [item for edit in self.edits for item in edit.corrections]
+        asked = [item for edit in self._edits() for item in edit.corrections]
         cargo = exporting.Cargo(
             face=self._state.current,
             updates=updates,
-            edits=tuple(self.in_force),
+            edits=tuple(self._state.numbers),
             pairs=tuple(item.pair for item in asked),
             about={"base_hash": self.base_hash, "source": self.source} | versions(),
             source=str(Path(self.source).resolve()) if Path(self.source).is_dir() else self.source,
@@ -251,6 +267,10 @@ class Editable:
     def save(self, path: str | Path) -> exporting.Exported:
         """`export` of merged weights in float32."""
         return self.export(path)
+
+    def _edits(self) -> tuple[Edit, ...]:
+        records = {record["number"]: record for record in self._state.records}
+        return tuple(work.of_record(records[number]) for number in self._state.numbers)
 
     def _source(
         self,

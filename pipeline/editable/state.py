@@ -40,6 +40,7 @@ class State:
         self.faces: dict[str, Face] = {"": face}  # by the editor that trained another
         self.on: dict[int, str] = {}  # which of them an edit is made on
         self._lent = False
+        self.written: set[int] = set()  # records of our own, not another process's
         self.records: list[Record] = []
         self.follow()
 
@@ -130,6 +131,7 @@ class State:
             known = self.records if record["kind"] == "edit" else None  # what it was made on
             record = self.disk.append(record, save, known)
         self.records.append(record)
+        self.written.add(record["number"])
         return record
 
     def undo(self, numbers: Sequence[int]) -> None:
