@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from models_on_disk import FT, corrections_for, logits, model_folder
 from pipeline.editable import Editable, Guard, GuardError
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Factors
+from pipeline.errors import SettingsError
 from pipeline.records import Probe
 
 PROBES = (Probe("The harbour", " was built"),)
@@ -58,3 +60,22 @@ def test_growth_is_the_norm_of_what_is_added() -> None:
     weight = face.model.get_submodule(site).weight
     expected = factors.dense_ROI().norm() / weight.norm()
     assert one.health().growth == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"action": "Refuse"}, r"'flag' or 'refuse' or 'off'; found 'Refuse'\. .*mean 'refuse'"),
+        ({"action": "refsue"}, "Did you mean 'refuse'"),
+        ({"action": None}, "found None"),
+        ({"action": ["refuse"]}, "Did you mean 'refuse'"),
+        ({"perplexity": "x"}, "the guard's perplexity to be a number from 0 to inf; found 'x'"),
+        ({"agreement": None}, "the guard's agreement to be a number from 0 to 1; found None"),
+        ({"growth": True}, "growth to be a number"),
+        ({"entropy": 2}, "the guard's entropy from 0 to 1; found 2"),
+        ({"entropy": float("nan")}, "found nan"),
+    ],
+)
+def test_a_guard_that_would_not_watch_is_refused(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected):
+        Guard(**settings)

@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from pipeline.editable.asking import answers
 from pipeline.editable.probes import OPENINGS, check, pairs
 from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.editing.updates import Factors, Update
-from pipeline.errors import DataError, SettingsError
+from pipeline.errors import DataError, SettingsError, near_misses
 from pipeline.metrics_text import entropy
 from pipeline.models import Batch, Face
 from pipeline.records import Probe
@@ -35,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 LIMITS = {"perplexity": math.inf, "agreement": 1.0, "growth": math.inf, "entropy": 1.0}
 _TOKENS = 20  # of a free text
 _TEXTS = 8  # free texts
+
+
+Action = Literal["flag", "refuse", "off"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class Guard:
         entropy: least share of the untouched model's entropy of free text.
     """
 
-    action: Literal["flag", "refuse", "off"] = "flag"
+    action: Action = "flag"
     probes: tuple[Probe, ...] = ()
     perplexity: float = 1.5
     agreement: float = 0.8
@@ -58,13 +61,21 @@ class Guard:
     entropy: float = 0.7
 
     def __post_init__(self) -> None:
-        """Raises DataError for a probe that is none, SettingsError for a limit that is none."""
+        """Raises DataError for a probe that is none, SettingsError for a limit or an action."""
+        if self.action not in get_args(Action):
+            raise SettingsError(
+                expected=f"the guard's action to be {' or '.join(map(repr, get_args(Action)))}",
+                found=repr(self.action),
+                remedy=near_misses(str(self.action).lower(), get_args(Action)),
+            )
         check(self.probes)
         for name, most in LIMITS.items():
             value = getattr(self, name)
-            if not 0 <= value <= most:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and 0 <= value <= most):
+                kind = "" if number else "to be a number "
                 raise SettingsError(
-                    expected=f"the guard's {name} from 0 to {most:g}",
+                    expected=f"the guard's {name} {kind}from 0 to {most:g}",
                     found=repr(value),
                     remedy="Perplexity and growth are the most, agreement and entropy the least.",
                 )
