@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from conftest import make_face
 from models_on_disk import FT, corrections_for, logits, model_folder
 
-from pipeline.editable import Editable, Guard, GuardError
+from pipeline.editable import Editable, Guard, GuardError, Health
+from pipeline.editable.guard import _past
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Factors
 from pipeline.errors import SettingsError
@@ -79,3 +81,26 @@ def test_growth_is_the_norm_of_what_is_added() -> None:
 def test_a_guard_that_would_not_watch_is_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError, match=expected):
         Guard(**settings)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "limit", "expected"),
+    [
+        (0.796, 0.8, "agreement 0.796, limit 0.8"),
+        (0.7999996, 0.8, "agreement 0.7999996, limit 0.8"),
+        (0.3, 0.8, "agreement 0.30, limit 0.8"),
+        (0.801, 0.804, "agreement 0.80, limit 0.804"),
+        (0.7958, 0.796, "agreement 0.7958, limit 0.796"),  # not 0.80, which lies above it
+        (math.nextafter(0.8, 0), 0.8, "agreement 0.7999999999999999, limit 0.8"),
+        (0.8, 0.80000001, "agreement 0.80, limit 0.80000001"),
+        (math.nan, 0.8, "agreement nan, limit 0.8"),
+    ],
+)
+def test_a_measure_and_its_limit_never_look_equal(
+    agreement: float, limit: float, expected: str
+) -> None:
+    health = Health(
+        perplexity_before=2, perplexity=2, agreement=agreement, drawdown=0, growth=0,
+        entropy_before=1, entropy=1,
+    )  # fmt: skip
+    assert _past(Guard(agreement=limit), health) == (expected,)

@@ -230,15 +230,24 @@ def _past(guard: Guard, health: Health) -> tuple[str, ...]:
     calm = health.entropy / health.entropy_before if health.entropy_before else math.nan
     checks: list[tuple[bool, float, str]] = [
         (not ratio <= guard.perplexity, health.perplexity_before,
-         f"perplexity grew {ratio:.2f}-fold, limit {guard.perplexity:g}"),
+         f"perplexity grew {_told(ratio, guard.perplexity, '-fold')}"),
         (not health.agreement >= guard.agreement, health.perplexity_before,
-         f"agreement {health.agreement:.2f}, limit {guard.agreement:g}"),
+         f"agreement {_told(health.agreement, guard.agreement)}"),
         (not health.growth <= guard.growth, 0.0,
-         f"norm growth {health.growth:.2f}, limit {guard.growth:g}"),
+         f"norm growth {_told(health.growth, guard.growth)}"),
         (not calm >= guard.entropy, calm,
-         f"entropy of free text {calm:.2f} of what it was, limit {guard.entropy:g}"),
+         f"entropy of free text {_told(calm, guard.entropy, ' of what it was')}"),
     ]  # fmt: skip
     return tuple(words for past, known, words in checks if past and not math.isnan(known))
+
+
+def _told(value: float, limit: float, unit: str = "") -> str:
+    """A measure and its limit, in as many digits as it takes to see on which side it is."""
+    most = f"{limit:g}" if float(f"{limit:g}") == limit else repr(limit)
+    side = (value > limit, value < limit)  # neither of NaN, which is written as it is
+    rounded = (f"{value:.{digits}f}" for digits in range(2, 17))
+    text = next((t for t in rounded if (float(t) > limit, float(t) < limit) == side), repr(value))
+    return f"{text}{unit}, limit {most}"
 
 
 def as_dict(health: Health) -> dict[str, Any]:
