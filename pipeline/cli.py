@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.commands import editing, history, project
+from pipeline.commands.parsing import Parser
 from pipeline.editable.texts import encodable
 from pipeline.errors import ErrataError
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="`errata COMMAND --help` shows examples of each.",
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=Parser)
     editing.add(commands)
     history.add(commands)
     project.add(commands)
