@@ -134,15 +134,9 @@ def how_of(arguments: argparse.Namespace) -> dict[str, Any]:
         refuse_idle({"--fit": arguments.fit}, "--editor")
     cases: Sequence[Any] = ()
     if arguments.fit is not None:
-        from pipeline.records import read_cases
+        from pipeline.editable.given import cases_of
 
-        cases = read_cases(arguments.fit, "train")
-        if not cases:
-            raise DataError(
-                expected=f"training cases in {arguments.fit}",
-                found="none of the split 'train'",
-                remedy="Give a table of cases that has some.",
-            )
+        cases = cases_of(arguments.fit)  # before the model is opened
     return {
         "alg": arguments.alg,
         "editor": arguments.editor,

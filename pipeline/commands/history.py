@@ -90,8 +90,10 @@ def _add_export(commands: Commands, parents: list[argparse.ArgumentParser]) -> N
 def _journal(arguments: argparse.Namespace) -> Journal:
     """The journal alone: no model is loaded for it, and none of its files read."""
     from pipeline.editable.journal import Journal
+    from pipeline.editable.recorded import refuse_file
 
     refuse_no_model(arguments)
+    refuse_file(journal_of(arguments))
     return Journal(journal_of(arguments))
 
 

@@ -172,7 +172,9 @@ def _refuse_unknown(form: str, dtype: str) -> None:
     for what, word, known in (("form", form, get_args(Form)), ("dtype", dtype, tuple(DTYPES))):
         if word not in known:
             raise SettingsError(
-                expected=f"a {what} of export", found=repr(word), remedy=near_misses(word, known)
+                expected=f"a {what} of export",
+                found=repr(word),
+                remedy=near_misses(str(word), known),
             )
 
 

@@ -13,14 +13,18 @@ from pipeline.editable import export as exporting
 from pipeline.editable import fitting, work
 from pipeline.editable.asking import answers
 from pipeline.editable.corrections import Asked, checked, corrections
+from pipeline.editable.given import cases_of, prompts_of, settings_of, text_of
 from pipeline.editable.guard import Guard, Health
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.making import Maker
 from pipeline.editable.opening import open_model, refuse_inside
+from pipeline.editable.recorded import refuse_file
 from pipeline.editable.state import versions
 from pipeline.editable.work import Answer, Edit
 from pipeline.models import Face
 from pipeline.records import Case
+
+Prompts = list[str] | tuple[str, ...] | Iterator[str]
 
 
 class Editable:
@@ -69,10 +73,11 @@ class Editable:
 
         Raises:
             ModelError: no model, no weights, or an architecture that is not supported.
-            JournalError: the journal is about another model.
+            JournalError: the journal is a file, or about another model.
             DataError: the journal or a patch in it is corrupted.
         """
         if journal is not None:
+            refuse_file(Path(journal))
             refuse_inside(Path(journal), source, "a journal")
         face, base_hash = open_model(source, device, dtype)
         kept = Journal(Path(journal), base_hash, str(source)) if journal is not None else None
@@ -86,7 +91,7 @@ class Editable:
         alg: str = "",
         *,
         editor: str | Path | None = None,
-        cases: Sequence[Case] = (),
+        cases: Sequence[Case] | str | Path = (),
         moments: str | Path | None = None,
         together: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -98,7 +103,8 @@ class Editable:
             requests: one or several: (prompt, target), a `Correction`, or a mapping of its fields.
             alg: any file of `pipeline/editors`; by default what the fitted folder says, or "ft".
             editor: a folder where an editor that learns was fitted, on this very model.
-            cases: training cases, to fit it on now; minutes on a small model.
+            cases: training cases, or a table of them (parquet), to fit it on now; minutes on a
+                small model.
             moments: for ROME and MEMIT, a folder of second moments or a file of texts to take them
                 over; by default the model writes the texts, and the journal keeps the moments.
             together: one edit of all requests (undone as one) instead of one for each.
@@ -118,7 +124,7 @@ class Editable:
         """
         self._state.refuse_lent()
         self._state.follow()
-        source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
+        source = self._source(alg, editor, cases, moments, settings_of(settings, more))
         asked = checked(self.face, corrections(requests))
         return self._maker.make(asked, source, together=together, keep=True)
 
@@ -129,7 +135,7 @@ class Editable:
         alg: str = "",
         *,
         editor: str | Path | None = None,
-        cases: Sequence[Case] = (),
+        cases: Sequence[Case] | str | Path = (),
         moments: str | Path | None = None,
         together: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -138,7 +144,7 @@ class Editable:
         """`edit`, for the length of a `with` block, and not in the journal."""
         self._state.refuse_lent()
         self._state.follow()
-        source = self._source(alg, editor, cases, moments, {**(settings or {}), **more})
+        source = self._source(alg, editor, cases, moments, settings_of(settings, more))
         asked, stack = checked(self.face, corrections(requests)), self._state.stack
         before = set(stack.numbers())
         try:
@@ -163,8 +169,8 @@ class Editable:
     @overload
     def ask(self, prompts: str, tokens: int | None = None) -> str: ...
     @overload
-    def ask(self, prompts: list[str], tokens: int | None = None) -> list[str]: ...
-    def ask(self, prompts: str | list[str], tokens: int | None = None) -> str | list[str]:
+    def ask(self, prompts: Prompts, tokens: int | None = None) -> list[str]: ...
+    def ask(self, prompts: str | Prompts, tokens: int | None = None) -> str | list[str]:
         """What the model answers now, greedily.
 
         Args:
@@ -172,20 +178,18 @@ class Editable:
             tokens: most tokens of an answer; by default 10. The context may leave room for fewer.
 
         Raises:
-            DataError: the prompt leaves no room for an answer in the model's context.
+            DataError: a prompt is no text, or leaves no room for an answer in the model's context.
+            SettingsError: tokens are no whole number above 0.
         """
         self._state.follow()
-        if isinstance(prompts, str):
-            return self._state.answers([prompts], tokens)[0]
-        return self._state.answers(prompts, tokens)
+        said = self._state.answers(prompts_of(prompts), tokens)
+        return said[0] if isinstance(prompts, str) else said
 
-    def compare(
-        self, prompts: str | Sequence[str], tokens: int | None = None
-    ) -> tuple[Answer, ...]:
+    def compare(self, prompts: str | Prompts, tokens: int | None = None) -> tuple[Answer, ...]:
         """What the untouched model answers, and what it answers with all edits in force."""
         self._state.refuse_lent()
         self._state.follow()
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = prompts_of(prompts)
         pairs = zip(
             prompts,
             answers(self.face, prompts, tokens),
@@ -235,17 +239,21 @@ class Editable:
         return list(self._state.records)
 
     def export(
-        self, path: str | Path, form: exporting.Form = "merged", dtype: str = "float32"
+        self,
+        path: str | Path,
+        form: exporting.Form = "merged",
+        dtype: str | torch.dtype = "float32",
     ) -> exporting.Exported:
         """Write the edited model, and read it back to see that it answers as it should.
 
         Args:
             path: a place that is free.
             form: "merged" weights by save_pretrained, a LoRA "adapter" for peft, or the "patch".
-            dtype: of merged weights: float32, bfloat16 or float16.
+            dtype: of merged weights: float32, bfloat16 or float16, by name or as torch has it.
 
         Raises:
             EditorError: no edit is in force, or one has no such form.
+            SettingsError: there is no such form or dtype.
             StorageError: the place is taken or in the model's own folder, or the disk refuses.
         """
         self._state.refuse_lent()
@@ -262,7 +270,7 @@ class Editable:
             source=str(Path(self.source).resolve()) if Path(self.source).is_dir() else self.source,
             adapted=self._state.current is not self.face,
         )
-        return exporting.export(cargo, Path(path), form, dtype)
+        return exporting.export(cargo, Path(path), form, str(dtype).removeprefix("torch."))
 
     def save(self, path: str | Path) -> exporting.Exported:
         """`export` of merged weights in float32."""
@@ -276,16 +284,17 @@ class Editable:
         self,
         alg: str,
         editor: str | Path | None,
-        cases: Sequence[Case],
+        cases: Sequence[Case] | str | Path,
         moments: str | Path | None,
         settings: Mapping[str, Any],
     ) -> fitting.Source:
+        text_of(alg, "the name of an editor", 'Give it as text, as "mend".')
         folder = None if editor is None else Path(editor)
         return fitting.Source(
             alg=alg or ("" if folder else "ft"),
             settings=settings,
             folder=folder,
-            cases=tuple(cases),
+            cases=cases_of(cases),
             moments=None if moments is None else Path(moments),
             checkpoints=self._journal.editors() if self._journal else None,
         )

@@ -39,6 +39,12 @@ def open_model(
             do not fit each other, its architecture is not known, or it is a classifier of more than
             one logit.
     """
+    if not isinstance(source, str | Path) or not str(source).strip():
+        raise ModelError(
+            expected="a model's folder or hub name",
+            found=repr(source)[:80],
+            remedy="Give a folder made by save_pretrained, or a hub name, as text or a path.",
+        )
     folder = Path(source)
     if folder.is_dir():
         check_folder(folder)

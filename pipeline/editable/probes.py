@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.editable.asking import answers, has_room
+from pipeline.editable.given import table_of
 from pipeline.editable.rows import json_rows
 from pipeline.editable.texts import as_read, encodable, lines, read_text
 from pipeline.errors import DataError
 from pipeline.models import Face
-from pipeline.records import Case, Probe, read_cases
+from pipeline.records import Case, Probe
 
 _MOST = 64  # probes taken from a file of cases
 _TOKENS = 4  # of a model's own answer, where that is the target
@@ -48,7 +49,7 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
     """
     kind = path.suffix.lower()
     if kind == ".parquet":
-        found = of_cases(read_cases(path))
+        found = of_cases(table_of(path, _FORMS))
     else:
         text = read_text(path, "probes", _FORMS)
         if kind == ".txt":

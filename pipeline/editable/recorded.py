@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.editable.failures import JournalError
 from pipeline.errors import DataError
 
 FORMAT = "errata-journal-1"
@@ -32,6 +33,16 @@ _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 }
 # What is read of each entry of a record's lists.
 _ENTRIES = {"corrections": ("prompt", "target"), "answers": ("kind", "prompt", "before", "after")}
+
+
+def refuse_file(folder: Path) -> None:
+    """Raises JournalError where a journal is to lie and a file is."""
+    if folder.exists() and not folder.is_dir():
+        raise JournalError(
+            expected=f"the folder of a journal at {folder}",
+            found="a file",
+            remedy="Name a folder, or one that is not there yet.",
+        )
 
 
 def check_record(record: Any, number: int, path: Path) -> dict[str, Any]:
