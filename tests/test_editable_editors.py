@@ -16,7 +16,7 @@ from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_fol
 from test_editors import SMALL
 
 from pipeline import editors
-from pipeline.editable import Editable
+from pipeline.editable import Editable, rates
 from pipeline.editable.depth import as_deep
 from pipeline.errors import DataError, EditorError, SettingsError
 
@@ -148,6 +148,25 @@ def test_the_rate_is_sought_on_the_model_as_it_is_by_then(tmp_path: Path) -> Non
     (back,) = one.edit([(prompt, other)], steps=60)
     assert back.right
     assert back.settings["rate"] > 0
+
+
+def test_a_bar_tells_how_far_the_search_for_a_rate_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bisection of nine rates takes three or four tries; each has a bar of its own."""
+    bars: list[tuple[str, int]] = []
+
+    def told(items: Any, what: str) -> Any:
+        bars.append((what, len(items)))
+        return items
+
+    monkeypatch.setattr(rates, "bar", told)
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    with caplog.at_level(logging.INFO):
+        edits = one.edit(corrections_for(one.face)[:2], steps=60)
+    assert all(edit.right for edit in edits)
+    assert bars == [("look for a rate for 2", 4)]
+    assert "makes all of 2 edits" in caplog.text
 
 
 def test_the_rate_of_edits_made_together_is_theirs_together(tmp_path: Path) -> None:

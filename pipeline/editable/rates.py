@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TypeGuard
 
@@ -9,6 +10,9 @@ from pipeline.editable.corrections import Correction
 from pipeline.editing.descent import FineTuner
 from pipeline.editing.editor import Editor
 from pipeline.models import Face
+from pipeline.progress import bar
+
+_LOG = logging.getLogger(__name__)
 
 
 def learns_a_rate(editor: Editor) -> TypeGuard[FineTuner]:
@@ -27,7 +31,11 @@ def smallest_rate(editor: FineTuner, face: Face, asked: Sequence[Correction], k:
     requests = [item.request() for item in asked]
     rates = editor.config.rates
     low, high = 0, len(rates) - 1
-    while low < high:
+    if len(asked) > 1:  # it may take as long as several times the edits themselves
+        _LOG.info("Looking for the smallest rate that makes all of %d edits.", len(asked))
+    for _ in bar(range(high.bit_length()), f"look for a rate for {len(asked)}"):
+        if low == high:
+            break
         editor.rate = rates[(low + high) // 2]
         if all(editor.edit(face, requests, k).stopped_early):
             high = (low + high) // 2
