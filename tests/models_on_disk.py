@@ -10,7 +10,8 @@ from conftest import make_face, pairs_for
 from test_editors import SMALL
 
 from pipeline import editors, train_base
-from pipeline.editable import Editable, Guard, fitting
+from pipeline.editable import Editable, Guard
+from pipeline.editable import fitted as ready
 from pipeline.editing.editor import Material
 from pipeline.models import Face
 from pipeline.storage import hash_folder
@@ -55,6 +56,6 @@ def fitted(face: Face, alg: str, model: Path, folder: Path) -> Path:
     editor = module.Editor(module.Config(**settings))
     editor.fit(face, Material(cases=make_cases(face), seed=0))
     plain = {key: vars(value) if key == "outer" else value for key, value in settings.items()}
-    done = fitting.Ready(alg, plain, editor, fitting.identity(editor))
-    fitting.keep(done, folder, hash_folder(model))
+    done = ready.Ready(alg, plain, editor, ready.identity(editor))
+    ready.keep(done, folder, hash_folder(model))
     return folder

@@ -16,7 +16,7 @@ from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_fol
 from test_editors import SMALL
 
 from pipeline import editors
-from pipeline.editable import Editable, rates
+from pipeline.editable import Editable, fitting, rates
 from pipeline.editable.depth import as_deep
 from pipeline.errors import DataError, EditorError, SettingsError
 
@@ -34,6 +34,68 @@ def test_an_editor_is_taken_from_its_folder_or_fitted_on_the_spot(tmp_path: Path
     (kept,) = (tmp_path / "journal" / "editors").iterdir()
     (same,) = one.edit([pair], editor=kept)
     assert same.editor == fresh.editor
+
+
+def fits_of(monkeypatch: pytest.MonkeyPatch, alg: str) -> list[int]:
+    """Lengthens with each fit of an editor."""
+    editor, done = editors.load(alg).Editor, []
+    fit = editor.fit
+
+    def counted(self: Any, *words: Any) -> Any:
+        done.append(1)
+        return fit(self, *words)
+
+    monkeypatch.setattr(editor, "fit", counted)
+    return done
+
+
+def test_an_editor_is_fitted_once_on_the_same_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By another process, say; also where nothing is kept; anew where an input differs."""
+    folder, done = model_folder("gpt2", tmp_path / "model"), fits_of(monkeypatch, "mend")
+    settings = {"rank": 4, "outer.steps": 4, "outer.batch": 2, "outer.heldout": 1}
+    caplog.set_level(logging.INFO)
+
+    def edit(how: str = "edit", **more: Any) -> tuple[str, str]:
+        one = Editable.load(folder, journal=tmp_path / "journal", guard=QUIET)
+        asked = {"cases": make_cases(one.face), "settings": settings | more}
+        caplog.clear()
+        if how == "edit":
+            (made,) = one.edit(corrections_for(one.face)[:1], "mend", **asked)
+        else:
+            with one.temporarily(corrections_for(one.face)[:1], "mend", **asked) as (made,):
+                pass
+        return made.editor, caplog.text
+
+    first, said = edit()
+    (kept,) = (tmp_path / "journal" / "editors").iterdir()
+    assert f"kept in {kept}; --editor takes it" in said
+    assert "Fitting mend on 6 cases." in said  # there is no bar here
+    for how in ("edit", "temporarily"):
+        again, said = edit(how)
+        assert again == first
+        assert f"taken from {kept}" in said
+    assert len(done) == 1
+    assert edit(**{"outer.steps": 5})[0] != first
+    (kept / "editor.safetensors").write_text("")
+    assert "is fitted anew" in edit("temporarily")[1]
+    assert len(done) == 3
+
+
+def test_what_is_wrong_with_the_settings_of_a_fitted_editor_is_told(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, guard=QUIET)
+    mend = fitted(one.face, "mend", folder, tmp_path / "mend")
+    with pytest.raises(EditorError, match=r"found Error.*size mismatch.*Leave out"):
+        one.edit(corrections_for(one.face)[:1], editor=mend, rank=3)
+
+
+@pytest.mark.parametrize(("architecture", "able"), [("bert", "mend"), ("gpt2", "memit, mend, ro")])
+def test_editors_named_instead_are_those_that_can(architecture: str, able: str) -> None:
+    said = fitting._others(make_face(architecture))
+    assert able in said
+    assert ("rome" in said) == (architecture == "gpt2")
 
 
 def test_enn_edits_its_own_model_and_undoing_brings_back_the_untouched_one(tmp_path: Path) -> None:

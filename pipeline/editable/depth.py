@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -23,6 +24,14 @@ def as_deep(face: Face, config: type, settings: dict[str, Any]) -> dict[str, Any
     have published blocks for a few sizes; elsewhere they take those at the same share of the depth,
     and MEMIT a λ of as many inputs as a key is wide (published: 0.2 to 3 times that).
     """
+    chosen = by_shape(face, config, settings)
+    if chosen.keys() & {"layer", "layers", "weight"}:
+        _LOG.info("Nothing is published for this size; by its shape: %s", chosen)
+    return settings | chosen
+
+
+def by_shape(face: Face, config: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_deep` chooses."""
     known = {item.name for item in fields(config)}
     stacks = layout_of(face.model.config).stacks
     least = min(len(list(face.model.get_submodule(s.blocks).children())) for s in stacks)
@@ -38,7 +47,4 @@ def as_deep(face: Face, config: type, settings: dict[str, Any]) -> dict[str, Any
         if "layers" in known and published.weight is None:
             site = downs(face.model)[middle]
             chosen["weight"] = float(weight_OI(linear_map(face.model, site)).shape[1])
-    chosen = {name: value for name, value in chosen.items() if settings.get(name) is None}
-    if chosen.keys() & {"layer", "layers", "weight"}:
-        _LOG.info("Nothing is published for this size; by its shape: %s", chosen)
-    return settings | chosen
+    return {name: value for name, value in chosen.items() if settings.get(name) is None}

@@ -5,33 +5,28 @@ Any file of `pipeline/editors` will do: what an editor `needs` decides, never it
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline import editors
-from pipeline.config import RECORD, build, check_ranges, merged, read_params
+from pipeline.config import build, check_ranges, merged
 from pipeline.editable.corrections import Correction
-from pipeline.editable.depth import as_deep
+from pipeline.editable.depth import as_deep, by_shape
+from pipeline.editable.fitted import Ready, described, fitted_on, identity, inputs_of, restore
 from pipeline.editable.rates import learns_a_rate, smallest_rate
 from pipeline.editable.statistics import moments_for
-from pipeline.editing import editor as editing
 from pipeline.editing.editor import Editor, Material
 from pipeline.errors import DataError, EditorError, SettingsError
 from pipeline.models import Face
-from pipeline.records import Case, hash_cases
-from pipeline.storage import read_json, write_json
+from pipeline.records import Case
 
 _LOG = logging.getLogger(__name__)
-_SETTINGS = "settings.json"
 # What `fit` would choose; an editor whose config gives it has nothing left to learn.
 _CHOSEN = ("rate", "epsilon")
 # Minutes, not days: an outer loop on the spot, where nothing else is set. The papers' run 500,000
@@ -61,6 +56,7 @@ class Source:
         moments: second moments, or a file of texts to take them over; None: the model's own words.
         seed: of a fit on the spot.
         checkpoints: where an interrupted fit resumes from.
+        kept: where editors lie that were fitted before.
     """
 
     alg: str = ""
@@ -70,16 +66,7 @@ class Source:
     moments: Path | None = None
     seed: int = 0
     checkpoints: Path | None = None
-
-
-@dataclass(frozen=True)
-class Ready:
-    """An editor that can edit this model now."""
-
-    alg: str
-    settings: dict[str, Any]
-    editor: Editor
-    identity: str  # of what it learned; "" where it learned nothing that edits depend on
+    kept: Path | None = None
 
 
 def ready(
@@ -103,10 +90,10 @@ def ready(
             not there.
         DataError: it edits at a subject, and a request names none.
     """
-    alg = source.alg
+    alg, inputs = source.alg, ""
     fitted_with: dict[str, Any] = {}
     if source.folder is not None:
-        alg, fitted_with = _described(source.folder, alg)
+        alg, fitted_with = described(source.folder, alg)
     settings = merged(fitted_with, nested(source.settings))
     module = editors.load(alg)
     if source.folder is None and source.cases:
@@ -116,20 +103,22 @@ def ready(
     check_ranges(settings, alg)
     if reason := editor.applies_to(face):
         raise EditorError(
-            expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others()
+            expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others(face)
         )
     _refuse_idle(alg, editor, module.Config, source)
     if "moments" in editor.needs:
         refuse_no_subject(alg, editor, asked)
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
     if source.folder is not None:
-        _restore(editor, face, source.folder, base_hash)
+        restore(editor, face, source.folder, base_hash)
     elif learns_a_rate(editor) and not source.cases:
         with edited():
             settings = settings | {"rate": smallest_rate(editor, face, asked, k)}
     elif editor.needs - {"moments"}:
-        _fit(editor, face, source, alg, base_hash)
-    return Ready(alg, settings, editor, identity(editor))
+        inputs = inputs_of(alg, editor, face, base_hash, source.cases, source.seed)
+        if not (source.cases and _again(editor, face, source, alg, base_hash, inputs)):
+            _fit(editor, face, source, alg, inputs)
+    return Ready(alg, settings, editor, identity(editor), inputs if source.cases else "")
 
 
 def _refuse_idle(alg: str, editor: Editor, config: type, source: Source) -> None:
@@ -149,25 +138,6 @@ def _refuse_idle(alg: str, editor: Editor, config: type, source: Source) -> None
             found=f"{' and '.join(sorted(idle))}: it edits one block, {alg}'s `block`",
             remedy="Set `block` instead, or use ft.",
         )
-
-
-def keep(done: Ready, folder: Path, base_hash: str) -> None:
-    """Write what an editor learned, with its settings, so that `ready` takes it from there."""
-    editing.save(done.editor, folder, base_hash)
-    write_json(folder / _SETTINGS, {"alg": done.alg, "settings": done.settings})
-
-
-def identity(editor: Editor) -> str:
-    """SHA-256 of the tensors that an editor learned; "" for none."""
-    tensors = editor.tensors()
-    if not tensors:
-        return ""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +160,25 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _fit(editor: Editor, face: Face, source: Source, alg: str, base_hash: str) -> None:
+def _again(
+    editor: Editor, face: Face, source: Source, alg: str, base_hash: str, inputs: str
+) -> bool:
+    """Whether it was fitted on the same before, is kept, and is whole: then it is taken up."""
+    folder = fitted_on(inputs, source.kept) if source.kept is not None else None
+    if folder is None:
+        return False
+    try:
+        restore(editor, face, folder, base_hash)
+    except (EditorError, DataError) as error:
+        _LOG.info("%s cannot be used, and is fitted anew: %s", folder, error)
+        return False
+    _LOG.info(
+        "%s was fitted on these cases before, with these settings: taken from %s.", alg, folder
+    )
+    return True
+
+
+def _fit(editor: Editor, face: Face, source: Source, alg: str, inputs: str) -> None:
     """Learn what is needed, from what is there."""
     if missing := sorted(editor.needs - {"cases", "moments"}):
         raise EditorError(
@@ -209,12 +197,11 @@ def _fit(editor: Editor, face: Face, source: Source, alg: str, base_hash: str) -
             "neither.",
         )
     if source.cases:
-        _LOG.info("Fitting %s on %d cases; the bar tells how long it takes.", alg, len(cases))
+        bar = "; the bar tells how long it takes" if sys.stderr.isatty() else ""
+        _LOG.info("Fitting %s on %d cases%s.", alg, len(cases), bar)
     checkpoints = None
     if source.checkpoints is not None:  # under a name that stands for all the fit depends on
-        about = [alg, repr(config), source.seed, base_hash, hash_cases(cases)]
-        digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        checkpoints = source.checkpoints / f".fitting-{digest[:16]}"
+        checkpoints = source.checkpoints / f".fitting-{inputs[:16]}"
     editor.fit(face, Material(cases=cases, seed=source.seed, checkpoints=checkpoints))
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -231,64 +218,18 @@ def refuse_no_subject(alg: str, editor: Editor, asked: Sequence[Correction]) -> 
             )
 
 
-def _restore(editor: Editor, face: Face, folder: Path, base_hash: str) -> None:
-    try:
-        editing.restore(editor, face, folder, base_hash)
-    except (RuntimeError, KeyError, AssertionError) as error:  # of load_state_dict, or of names
-        raise EditorError(
-            expected=f"settings that the editor in {folder} was fitted with",
-            found=str(error).splitlines()[0],
-            remedy=f"Give them, or keep them beside it in {_SETTINGS}.",
-        ) from error
-
-
-def _described(folder: Path, alg: str) -> tuple[str, dict[str, Any]]:
-    """The algorithm and settings that a folder was fitted with.
-
-    They lie beside it; for one that the pipeline fitted, the project's record has them too.
-    """
-    if not (folder / "editor.json").is_file():
-        raise EditorError(
-            expected=f"a folder where an editor was fitted at {folder}",
-            found="no editor.json in it" if folder.is_dir() else "no such folder",
-            remedy="Name one, as data/SUITE/BENCH/editors/mend, or fit it now on cases.",
-        )
-    if (folder / _SETTINGS).is_file():
-        found = read_json(folder / _SETTINGS)
-    else:
-        found = _recorded(folder) or {"alg": alg or folder.name, "settings": {}}
-    if not isinstance(found, dict) or not {"alg", "settings"} <= found.keys():
-        raise DataError(
-            expected=f"the algorithm and settings of an editor in {folder / _SETTINGS}",
-            found=str(found)[:80],
-            remedy="Restore the file, or fit the editor again.",
-        )
-    if alg and found["alg"] != alg:
-        raise EditorError(
-            expected=f"a folder where {alg} was fitted",
-            found=f"{found['alg']} in {folder}",
-            remedy=f"Say alg={found['alg']}, or name another folder.",
-        )
-    return found["alg"], found["settings"]
-
-
-def _recorded(folder: Path) -> dict[str, Any] | None:
-    whole = folder.resolve()
-    for root in whole.parents:
-        if (root / RECORD).is_file():
-            record = read_params(root / RECORD)
-            for name, fit in record.get("fits", {}).items():
-                if (root / fit["editor"]).resolve() == whole:
-                    return {"alg": fit["alg"], "settings": record["settings"][name]}
-            return None
-    return None
-
-
 def _quick(config: type) -> dict[str, Any]:
     """An outer loop of minutes, for editors that have one."""
     outer = next((item for item in fields(config) if item.name == "outer"), None)
     return {"outer": dict(QUICK)} if outer is not None else {}
 
 
-def _others() -> str:
-    return f"Choose another editor out of {', '.join(editors.names())}."
+def _others(face: Face) -> str:
+    """Those that can edit this model at all."""
+    able = []
+    for name in editors.names():
+        module = editors.load(name)
+        config = build(module.Config, by_shape(face, module.Config, {}), name)
+        if not module.Editor(config).applies_to(face):
+            able.append(name)
+    return f"Choose another editor out of {', '.join(able)}."

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from pipeline.editable import fitting, work
+from pipeline.editable import fitted, fitting, work
 from pipeline.editable.corrections import Correction
 from pipeline.editable.failures import ChangedError, GuardError
+from pipeline.editable.fitted import Ready
 from pipeline.editable.guard import Guard, Health, Watch
 from pipeline.editable.holding import at_the_end
 from pipeline.editable.journal import Journal, Record
@@ -22,6 +24,8 @@ from pipeline.errors import EditorError
 from pipeline.models import Face
 from pipeline.progress import bar
 from pipeline.stack import moved, one_row
+
+_LOG = logging.getLogger(__name__)
 
 
 class Maker:
@@ -36,7 +40,7 @@ class Maker:
     def __init__(self, face: Face, base_hash: str, journal: Journal | None, guard: Guard) -> None:
         self.face, self.base_hash, self.journal, self.guard = face, base_hash, journal, guard
         self._watch: Watch | None = None
-        self._editors: dict[str, fitting.Ready] = {}
+        self._editors: dict[str, Ready] = {}
         self.state = State(face, journal, self._adapted)
 
     def make(
@@ -58,9 +62,7 @@ class Maker:
         with self.state.applied() as face:
             return self._watch.judge(face, self.state.stack.updates(), face.model)
 
-    def _surely(
-        self, ready: fitting.Ready, on: str, asked: Sequence[Correction], *, keep: bool
-    ) -> Edit:
+    def _surely(self, ready: Ready, on: str, asked: Sequence[Correction], *, keep: bool) -> Edit:
         """One edit; once more where another process changed what is in force meanwhile."""
         try:
             return self._one(ready, on, asked, keep=keep)
@@ -69,9 +71,7 @@ class Maker:
             self.state.refuse_other_base(on, ready.alg)
             return self._one(ready, on, asked, keep=keep)
 
-    def _one(
-        self, ready: fitting.Ready, on: str, asked: Sequence[Correction], *, keep: bool
-    ) -> Edit:
+    def _one(self, ready: Ready, on: str, asked: Sequence[Correction], *, keep: bool) -> Edit:
         """One edit; out again if anything fails on the way, be it an interrupt."""
         looked = work.questions(asked)
         prompts = [prompt for _, prompt, _ in looked]
@@ -114,7 +114,7 @@ class Maker:
 
     def _edits(
         self,
-        ready: fitting.Ready,
+        ready: Ready,
         on: str,
         asked: Sequence[Correction],
         before: Sequence[str],
@@ -142,7 +142,7 @@ class Maker:
 
     def _ready(
         self, source: fitting.Source, asked: Sequence[Correction], k: int, *, keep: bool
-    ) -> fitting.Ready:
+    ) -> Ready:
         """An editor; those that learned something are loaded or fitted once."""
         if not keep:
             source = replace(source, checkpoints=None)  # nothing is written of what is tried out
@@ -161,7 +161,8 @@ class Maker:
         if self.journal and keep and (source.cases or trained):
             folder = self.journal.editors() / ready.identity[:16]
             if ready.identity and not (folder / "editor.json").is_file():
-                fitting.keep(ready, folder, self.base_hash)
+                fitted.keep(ready, folder, self.base_hash)
+                _LOG.info("The fitted %s is kept in %s; --editor takes it.", ready.alg, folder)
         return ready
 
     def _adapted(self, record: Record) -> Face:

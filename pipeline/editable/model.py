@@ -290,11 +290,13 @@ class Editable:
     ) -> fitting.Source:
         text_of(alg, "the name of an editor", 'Give it as text, as "mend".')
         folder = None if editor is None else Path(editor)
+        kept = self._journal.editors() if self._journal else None
         return fitting.Source(
             alg=alg or ("" if folder else "ft"),
             settings=settings,
             folder=folder,
             cases=cases_of(cases),
             moments=None if moments is None else Path(moments),
-            checkpoints=self._journal.editors() if self._journal else None,
+            checkpoints=kept,
+            kept=kept,
         )
