@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import ssl
+import urllib.error
+from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from models_on_disk import FT, QUIET, corrections_for, logits, model_folder
 from safetensors.torch import load_file, save_file
 
-from pipeline.editable import Editable
+from pipeline.editable import Editable, hub
 from pipeline.editable.opening import identity
 from pipeline.errors import EditorError, ModelError, StorageError
 from pipeline.storage import hash_folder
@@ -65,6 +70,56 @@ def test_a_model_without_its_tokenizer_is_named(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_named(device: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"on {device}"):
         Editable.load(model_folder("gpt2", tmp_path / "model"), device=device)
+
+
+def asked_of_the_hub(monkeypatch: pytest.MonkeyPatch, answer: BaseException | None) -> list[str]:
+    """Addresses asked; the cache is empty."""
+    asked: list[str] = []
+
+    def opened(request: Any, timeout: float) -> Any:
+        del timeout
+        asked.append(request.full_url)
+        if answer:
+            raise answer
+        return io.BytesIO()
+
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub.urllib.request, "urlopen", opened)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("nosuch", r"no owner as a hub name has \(owner/name\)"),
+        ("./nosuch", "no such folder"),
+        ("owner/nosuch", "out of reach"),
+    ],
+)
+def test_what_can_be_nowhere_is_told_at_once(
+    source: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = asked_of_the_hub(monkeypatch, urllib.error.URLError("no network"))
+    with pytest.raises(ModelError, match=expected):
+        Editable.load(source)
+    assert len(asked) == (source == "owner/nosuch")
+
+
+def test_hub_names_pass_where_the_hub_or_the_cache_may_have_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for answer in (
+        None,
+        urllib.error.HTTPError("", 405, "", Message(), None),
+        urllib.error.URLError(ssl.SSLError("an unknown authority")),
+    ):
+        asked_of_the_hub(monkeypatch, answer)
+        hub.refuse_unfound("owner/name")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: "config.json")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    hub.refuse_unfound("gpt2")
 
 
 def test_hidden_files_are_not_the_models(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
 from pipeline import models
-from pipeline.editable.naming import looks_like_path
+from pipeline.editable.hub import refuse_unfound
 from pipeline.errors import ModelError, StorageError, near_misses
 from pipeline.models import Face
 from pipeline.models.layouts import LAYOUTS
@@ -51,12 +51,13 @@ def open_model(
         face = _load(folder, device, dtype)
         base_hash = identity(folder)
     else:
-        if isinstance(source, Path) or looks_like_path(source):
+        if isinstance(source, Path):
             raise ModelError(
                 expected=f"a folder with a model at {source}",
                 found="no such folder",
-                remedy="Give a folder made by save_pretrained, or a hub name.",
+                remedy="Give a folder made by save_pretrained, or a hub name as text.",
             )
+        refuse_unfound(source)
         face = _load(source, device, dtype)
         commit = getattr(face.model.config, "_commit_hash", None)
         base_hash = hashlib.sha256(f"{source}@{commit}".encode()).hexdigest()
