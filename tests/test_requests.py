@@ -31,6 +31,29 @@ def written(tmp_path: Path, name: str, text: str) -> Path:
 # ---------------------------------------------------------------------- files
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", "Tom works for,a guild\nAda,b\n", r"a header in the first.*'Tom works for"),
+        ("a.csv", "prompt;target\nTom;a\n", r"found 'prompt;target', with ';' for commas"),
+        ("a.csv", "prompt\ttarget\nTom\ta\n", r"with '\\t' for commas"),
+        ("a.jsonl", f"[{json.dumps(TOM)}]", r"one JSON object on each line.*one array of 1"),
+        ("a.jsonl", json.dumps([TOM, TOM], indent=1), r"found one array of 2.*jq -c"),
+        ("a.jsonl", json.dumps(TOM, indent=1), r"found one value over several lines"),
+    ],
+)
+def test_files_of_another_form_are_told_as_such(
+    name: str, text: str, expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=expected):
+        read(written(tmp_path, name, text))
+
+
+def test_a_line_may_be_a_pair(tmp_path: Path) -> None:
+    (found,) = read(written(tmp_path, "a.jsonl", json.dumps(list(TOM.values()))))
+    assert found.pair == ("Tom works for", "a guild")
+
+
 def test_a_csv_keeps_every_cell(tmp_path: Path) -> None:
     """Line breaks in quotes, commas in quotes, blank lines, short rows, a byte order mark."""
     path = written(

@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[Correction, ...]:
     """
     text = read_text(path, "requests", "Give a JSONL or CSV file in UTF-8.")
     rows: list[Row] = (
-        csv_rows(path, text)
+        csv_rows(path, text, [item.name for item in fields(Correction)] + [*_OTHER_NAMES])
         if path.suffix.lower() == ".csv"
         else json_rows(path, text, _ON_EACH_LINE)
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def json_rows(path: Path, text: str, remedy: str) -> list[Row]:
     Raises:
         DataError: a line is no JSON, or has a name twice in one object.
     """
+    _refuse_one_value(path, text)
     rows = []
     for number, line in lines(text):
         where = f"{path}, line {number}"
@@ -39,18 +40,18 @@ def json_rows(path: Path, text: str, remedy: str) -> list[Row]:
     return rows
 
 
-def csv_rows(path: Path, text: str) -> list[Row]:
+def csv_rows(path: Path, text: str, known: Collection[str]) -> list[Row]:
     """Rows of a CSV with a header as dictionaries; a cell that a short row lacks is empty.
 
     Raises:
         DataError: a quote is never closed, two columns have one name, or a row has a cell without
-            a column.
+            a column; or the first line has none of the known names.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = []
     try:
         filled = (cells for cells in reader if any(cell.strip() for cell in cells))
-        names = _header(path, filled)
+        names = _header(path, filled, known)
         for cells in filled:
             where = f"{path}, line {reader.line_num}"
             rows.append((where, _row(where, names, cells)))
@@ -64,6 +65,22 @@ def csv_rows(path: Path, text: str) -> list[Row]:
     return rows
 
 
+def _refuse_one_value(path: Path, text: str) -> None:
+    """Raises DataError for a list of objects, or an object over several lines."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    several = isinstance(whole, list) and any(isinstance(item, dict | list) for item in whole)
+    if several or len(lines(text)) > 1:
+        raise DataError(
+            expected=f"one JSON object on each line of {path}",
+            found=f"one array of {len(whole)}" if several else "one value over several lines",
+            remedy="Write each object on a line of its own"
+            + (f": jq -c '.[]' {path}." if several else f": jq -c . {path}."),
+        )
+
+
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """JSON lets a name stand twice in an object, and the last one win."""
     found = dict(pairs)
@@ -72,8 +89,18 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _header(path: Path, filled: Iterator[list[str]]) -> list[str]:
+def _header(path: Path, filled: Iterator[list[str]], known: Collection[str]) -> list[str]:
     names = [name.strip() for name in next(filled, [])]
+    if names and not set(names) & set(known):
+        first = ",".join(names)
+        other = next((sign for sign in ";\t" if set(first.split(sign)) & set(known)), "")
+        raise DataError(
+            expected=f"a header in the first line of {path}, as prompt,target",
+            found=f"{first[:60]!r}" + (f", with {other!r} for commas" if other else ""),
+            remedy="Save it with commas between its cells."
+            if other
+            else "Write the names of the columns there: " + ", ".join(known) + ".",
+        )
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise DataError(
