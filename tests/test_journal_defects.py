@@ -63,7 +63,7 @@ def test_a_record_that_lacks_something_is_named(
         Journal(folder).active()
 
 
-@pytest.mark.parametrize("words", [["log"], ["undo", "--all"], ["ask", "Tom"], ["check"]])
+@pytest.mark.parametrize("words", [["log"], ["undo", "--all"], ["ask", "Tom"], ["check", "--json"]])
 def test_every_command_names_it(
     words: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -71,6 +71,41 @@ def test_every_command_names_it(
     change(beside(model) / "000002" / "record.json", {"on": GONE})
     assert main([words[0], str(model), *words[1:]]) == 1
     assert caplog.messages[-1].startswith("DataError: expected record 2 in")
+    assert f"or remove {beside(model) / '000002'}: without its record" in caplog.messages[-1]
+
+
+def test_check_tells_once_of_what_the_model_cannot_be_opened_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    model, _ = edited(tmp_path)
+    patch = beside(model) / "000002" / "patch.safetensors"
+    patch.unlink()
+    assert main(["check", str(model)]) == 1
+    assert f"not whole: no such file instead of the patch of edit 2 in {patch}" in (
+        capsys.readouterr().out
+    )
+    assert "patch of edit" not in caplog.messages[-1]
+    assert "a whole journal; found what is shown above. Restore" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(("name", "number"), [("journal.json", 0), ("000002/record.json", 2)])
+def test_a_broken_file_is_told_with_a_way_out_that_works(
+    name: str, number: int, folder: Path
+) -> None:
+    """No stage makes a user's journal."""
+    (folder / name).write_text("{")
+    with pytest.raises(DataError, match=r"or remove ") as told:
+        Journal(folder).records()
+    assert "dvc" not in str(told.value)
+    if number:
+        shutil.rmtree(folder / f"{number:06d}")
+        assert Journal(folder).active() == []
+        return
+    (folder / name).unlink()
+    with pytest.raises(DataError, match="write what its records say") as told:
+        Journal(folder)
+    (folder / name).write_text(str(told.value).partition("say: ")[2])
+    assert len(Journal(folder).records()) == 3
 
 
 @pytest.mark.parametrize("field", ["answers", "corrections", "health"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from pipeline.commands.common import (
     with_guard,
 )
 from pipeline.commands.made import health_line
-from pipeline.errors import SettingsError
+from pipeline.errors import ErrataError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.editable import Edit, Editable
@@ -145,7 +146,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if not arguments.json:  # before the model is opened, which stops at the first
         for fault in faults:
             show(f"The journal is not whole: {fault}.")
-    model = open_editable(arguments)
+    with _told_above(faults if not arguments.json else ()):
+        model = open_editable(arguments)
     found = [row for edit in model.edits for row in _asked_again(model, edit)]
     health = model.health()
     if arguments.json:
@@ -160,7 +162,8 @@ def _check(arguments: argparse.Namespace) -> None:
         show(health_line(health))
         if health.past:
             show(f"The model is past a limit: {'; '.join(health.past)}.")
-    _complain(faults, [row["edit"] for row in found if row["held"] and not row["holds"]])
+    lost = [row["edit"] for row in found if row["held"] and not row["holds"]]
+    _complain(faults, not arguments.json, lost)
     if arguments.guard == "refuse" and health.past:
         raise GuardError(
             expected="a model within the guard's limits",
@@ -184,7 +187,18 @@ def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _complain(faults: Sequence[str], lost: Sequence[int]) -> None:
+@contextmanager
+def _told_above(faults: Sequence[str]) -> Iterator[None]:
+    """A model that the journal's faults, which were shown, keep from opening: not shown again."""
+    try:
+        yield
+    except ErrataError as error:
+        if not any(error.expected in fault for fault in faults):
+            raise
+        _complain(faults, True, ())
+
+
+def _complain(faults: Sequence[str], shown: bool, lost: Sequence[int]) -> None:
     """Raises JournalError where the journal is not whole, or an edit that held does no more."""
     from pipeline.editable.failures import JournalError
 
@@ -192,8 +206,9 @@ def _complain(faults: Sequence[str], lost: Sequence[int]) -> None:
         also = f"; and edits {_list(lost)} no longer hold" if lost else ""
         raise JournalError(
             expected="a whole journal",
-            found="; ".join(faults) + also,
-            remedy="Restore its files from a backup.",
+            found=("what is shown above" if shown else "; ".join(faults)) + also,
+            remedy="Restore its files from a backup; or undo edits whose patch is lost (`errata "
+            "undo`), and remove the folders of records that are.",
         )
     if lost:
         raise JournalError(

@@ -30,9 +30,9 @@ from filelock import FileLock
 
 from pipeline.editable.failures import JournalError
 from pipeline.editable.force import changed, in_force, not_in_force
-from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header
+from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header, read_kept
 from pipeline.errors import DataError, StorageError
-from pipeline.storage import hash_file, read_json, write_json
+from pipeline.storage import hash_file, write_json
 
 PATCH = "patch.safetensors"
 _RECORD, _HEADER, _EDITORS = "record.json", "journal.json", "editors"
@@ -85,7 +85,7 @@ class Journal:
                 remedy=f"Restore it from a backup, or remove {folder}: without its record nothing "
                 "in it can be used.",
             )
-        return check_record(read_json(path), number, path)
+        return check_record(read_kept(path, f"record {number}"), number, path)
 
     def active(self) -> list[int]:
         """The edits in force, in the order in which they were made."""
@@ -125,7 +125,7 @@ class Journal:
                 if self.record(number)["kind"] == "edit":
                     self.patch(number)
             except DataError as error:
-                found.append(f"expected {error.expected}; found {error.found}")
+                found.append(f"{error.found} instead of {error.expected}")
         return found
 
     def append(
@@ -232,7 +232,7 @@ class Journal:
         """Whether there is one, for the model that the journal is opened for."""
         numbers, path = self.numbers(), self.folder / _HEADER  # writers make them the other way
         if path.is_file():
-            self._check(check_header(read_json(path), self.folder))
+            self._check(check_header(read_kept(path, "a journal's header"), self.folder))
             return True
         if numbers:
             raise lost_header(path, self._said_by(numbers))

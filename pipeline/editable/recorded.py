@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.editable.failures import JournalError
 from pipeline.errors import DataError
+from pipeline.storage import read_json
 
 FORMAT = "errata-journal-1"
 
@@ -45,13 +46,23 @@ def refuse_file(folder: Path) -> None:
         )
 
 
+def read_kept(path: Path, what: str) -> Any:
+    """A file of a journal. Raises DataError with the ways out where it is broken."""
+    try:
+        return read_json(path)
+    except DataError as error:
+        raise DataError(
+            expected=f"{what} in {path}", found=error.found.rstrip("."), remedy=_ways_out(path)
+        ) from error
+
+
 def check_record(record: Any, number: int, path: Path) -> dict[str, Any]:
     """The record, if it is one. Raises DataError with what it lacks."""
     if wrong := _fault(record, number):
         raise DataError(
             expected=f"record {number} in {path}",
             found=wrong,
-            remedy="The file was changed: restore it from a backup.",
+            remedy=f"The file was changed. {_ways_out(path)}",
         )
     assert isinstance(record, dict)
     return record
@@ -88,6 +99,15 @@ def lost_header(path: Path, base_hash: str) -> DataError:
         remedy=f"Restore it from a backup, or write what its records say: {header}"
         if base_hash
         else "Restore it from a backup, or name another folder with --journal.",
+    )
+
+
+def _ways_out(path: Path) -> str:
+    if path.name == "journal.json":
+        return "Restore it from a backup, or remove it: the next command says what goes there."
+    return (
+        f"Restore it from a backup, or remove {path.parent}: without its record nothing in it can "
+        "be used, and an undo in it is no more."
     )
 
 
