@@ -9,6 +9,8 @@ import pytest
 
 from pipeline import cli
 from pipeline.commands import editing, history, project
+from pipeline.commands.common import table
+from pipeline.errors import DataError
 
 
 @pytest.fixture
@@ -69,3 +71,23 @@ def test_others_are_named_with_the_usage_of_their_command(
     said = capsys.readouterr().err
     assert said.startswith(f"usage: errata {words[0]} ")
     assert expected in said
+
+
+def test_wide_characters_take_two_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert table(("prompt", "answer"), [["日本の首都は", "東京"], ["cafe\u0301", "x"]]) == (
+        "prompt        answer\n--------------------\n日本の首都は  東京\ncafe\u0301          x"
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    *_, row = table(("prompt", "answer"), [[40 * "日", "x"]]).splitlines()
+    assert row == f"{25 * '日'}…   x"  # half of another would fit
+
+
+def test_a_message_of_another_program_keeps_no_period(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: argparse.Namespace) -> None:
+        raise DataError(expected="a thing", found="none of its files.", remedy="Give one.")
+
+    monkeypatch.setattr(history, "_log", fail)
+    assert cli.main(["log", "m"]) == 1
+    assert caplog.messages == ["DataError: expected a thing; found none of its files. Give one."]

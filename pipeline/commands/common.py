@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def command(
 def of_a_model() -> argparse.ArgumentParser:
     """Arguments of every command about a model of one's own."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("model", help="a folder made by save_pretrained, or a hub name")
+    shared.add_argument("model", help="a folder made by save_pretrained, or a hub name, owner/name")
     shared.add_argument(
         "--journal", type=Path, help="the folder of its edits (MODEL.errata, beside the model)"
     )
@@ -173,15 +174,15 @@ def show_json(value: Any) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns that fit the terminal; what is too long is cut."""
     cells = [list(columns), *([_flat(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    widths = [max(_width(row[i]) for row in cells) for i in range(len(columns))]
     room = max(shutil.get_terminal_size((140, 24)).columns, 60) - 2 * (len(columns) - 1)
     while sum(widths) > room and max(widths) > _NARROW:
         widths[widths.index(max(widths))] -= 1
     lines = [
-        "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True))
+        "  ".join(_fill(cell, width) for cell, width in zip(row, widths, strict=True))
         for row in cells
     ]
-    return "\n".join(line.rstrip() for line in (lines[0], "-" * len(lines[0]), *lines[1:]))
+    return "\n".join(line.rstrip() for line in (lines[0], "-" * _width(lines[0]), *lines[1:]))
 
 
 def _guard(arguments: argparse.Namespace) -> Guard:
@@ -210,8 +211,19 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _fill(text: str, width: int) -> str:
+    """Cut or filled up to as many columns."""
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: Chinese and the like are two wide, marks on a letter none."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def _plain(value: Any) -> Any:
