@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.editable.failures import foreign
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def read_text(path: Path, what: str, remedy: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(expected=f"{what} in {path}", found=str(error), remedy=remedy) from error
+        raise DataError(
+            expected=f"{what} in {path}", found=foreign(error), remedy=remedy
+        ) from error
 
 
 def lines(text: str) -> list[tuple[int, str]]:
