@@ -42,14 +42,9 @@ def _run(words: Sequence[str]) -> int:
             encodable(word, "the command line")
         arguments.run(arguments)
     except ErrataError as error:
-        _LOG.error("%s: %s%s", type(error).__name__, _told(error), _notes(error))
+        _LOG.error("%s: %s%s", type(error).__name__, error, _notes(error))
         return 1
     return 0
-
-
-def _told(error: ErrataError) -> str:
-    """Its message; what it found may be another program's sentence, with a period of its own."""
-    return f"expected {error.expected}; found {error.found.rstrip('. ')}. {error.remedy}"
 
 
 def _notes(error: BaseException) -> str:

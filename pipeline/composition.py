@@ -1,20 +1,20 @@
 """From `conf/` to the record `params.yaml`, and what the record derives from its own values.
 
 Hydra composes the record, here and inside `dvc exp run -S ...`; both must write the same bytes.
-Seven root keys are derived: the benchmarks that the study uses, its runs, their editors' settings,
-what has to be fitted for them, whose second moments are taken for them, the runs left out with the
-reason, and what the raw data are read from.
+Eight root keys are derived: what the raw data are read from, the benchmarks that the study uses,
+what their models are copied from, its runs, their editors' settings, what has to be fitted for
+them, whose second moments are taken for them, and the runs left out with the reason.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import RECORD, Params, build, flatten, pick, read_params
+from pipeline import places
+from pipeline.config import RECORD, Params, build, check_record_ranges, flatten, pick, read_params
 from pipeline.errors import SettingsError, near_misses
 from pipeline.storage import write_aside
 from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown, used
@@ -22,8 +22,7 @@ from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown, used
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DERIVED = ("source", "used", "runs", "settings", "fits", "moments", "skipped")
-_WORLD = "pipeline/world.py"
+DERIVED = ("source", "used", "bases", "runs", "settings", "fits", "moments", "skipped")
 _NEEDED = (
     *("suite", "raw", "world", "algs", "plan", "benches"),
     *("editors", "traits", "overrides", "statistics", "evaluate", "traces"),
@@ -48,18 +47,22 @@ def derive(values: Mapping[str, Any]) -> Params:
         SettingsError: an editor or a benchmark is named that there is not, or `raw` does not fit.
     """
     _refuse_unknown(values)
+    check_record_ranges(values)
     plan = build(Plan, values.get("plan", {}), "plan")
     found = name_runs(plan, values)
-    if not found.runs and values["algs"] and not values.get("traces"):
+    if not found.runs and not values.get("traces"):
         raise SettingsError(
             expected="at least one run of the study's plan",
-            found=f"none by {', '.join(values['algs'])}; plan.among is {plan.among}, "
-            f"plan.on_benches {plan.on_benches}",
+            found=f"none by {', '.join(values['algs']) or 'no editor'}; plan.among is "
+            f"{plan.among}, plan.on_benches {plan.on_benches}",
             remedy="Name an editor and a benchmark that the plan has, or change it.",
         )
+    benches = used(plan, values)
+    places.refuse_lost(values, benches)
     return {
-        "source": _source(values),
-        "used": used(plan, values),
+        "source": places.source(values),
+        "used": benches,
+        "bases": places.bases(values, benches),
         "runs": found.runs,
         "settings": found.settings,
         "fits": found.fits,
@@ -79,6 +82,7 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> str:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     register()
     _refuse_nameless(overrides)
@@ -87,11 +91,22 @@ def compose(root: Path, overrides: Sequence[str] = ()) -> str:
         with initialize_config_dir(str((root / "conf").resolve()), version_base=None):
             composed = hydra_compose("config", overrides=list(overrides))
         OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException) as error:
+        _refuse_open(OmegaConf.missing_keys(composed))
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         if (own := _own_error(error)) is not None:
             raise own from None  # what derive() said, without the frame OmegaConf puts around it
         raise _explain(root, overrides, error) from error
     return OmegaConf.to_yaml(composed)
+
+
+def _refuse_open(names: Collection[str]) -> None:
+    """Raises SettingsError for what a study of one's own did not say, such as its name."""
+    if names:
+        raise SettingsError(
+            expected=f"a value for {', '.join(sorted(names))}",
+            found="none",
+            remedy="Set it in conf/, in the file of the suite or study that leaves it open.",
+        )
 
 
 def _refuse_nameless(overrides: Sequence[str]) -> None:
@@ -190,40 +205,6 @@ def _refuse_unknown(values: Mapping[str, Any]) -> None:
             )
 
 
-def _source(values: Mapping[str, Any]) -> str:
-    """What `prepare` reads: the sample world's code, or the folder that the user named."""
-    raw = values["raw"]
-    if values["world"] is not None:
-        if raw is not None:
-            raise SettingsError(
-                expected=f"no folder of raw data for suite={values['suite']}",
-                found=f"raw={raw}",
-                remedy="It makes its own data. For files of your own: suite=local.",
-            )
-        return _WORLD
-    if not isinstance(raw, str):
-        raise SettingsError(
-            expected=f"raw to be the folder with the data of suite={values['suite']}",
-            found=repr(raw),
-            remedy="Give an absolute path: dvc exp run -S suite=local -S raw=/path/to/data.",
-        )
-    # A queued experiment works in a temporary copy of the project, where a relative path leads
-    # nowhere; composing is the last moment at which the command line is known.
-    if not Path(raw).is_absolute() and {"--queue", "--temp"} & set(sys.argv):
-        raise SettingsError(
-            expected="raw to be an absolute path in a queued experiment",
-            found=f"raw={raw}",
-            remedy=f"Give {Path(raw).resolve()}: queued experiments work in a temporary folder.",
-        )
-    if not Path(raw).is_dir():
-        raise SettingsError(
-            expected="raw to be a folder",
-            found=f"no folder {raw}",
-            remedy="Give the folder with the published files, as an absolute path.",
-        )
-    return raw
-
-
 def _refuse_unknown_groups(conf: Path, overrides: Sequence[str]) -> None:
     """Name the near misses of an unknown editor, suite or study; hydra does not."""
     for override in overrides:
@@ -253,6 +234,12 @@ def _explain(root: Path, overrides: Sequence[str], error: Exception) -> Settings
             key = override.lstrip("+~").partition("=")[0]
             if not override.startswith("+") and "/" not in key and "@" not in key:
                 pick(default, key)
+            if key == "benches":
+                return SettingsError(
+                    expected="settings of benches.BENCHMARK",
+                    found=override,
+                    remedy="To run on some of the benchmarks alone: plan.on_benches=[zsre].",
+                )
     return SettingsError(
         expected="settings that compose",
         found=str(error).replace("\n", " "),

@@ -60,6 +60,7 @@ class Root:
     traces: dict[str, Any]
     source: str
     used: tuple[str, ...]
+    bases: dict[str, Any]
     runs: dict[str, Any]
     settings: dict[str, Any]
     fits: dict[str, Any]
@@ -79,10 +80,21 @@ def check_root(params: Mapping[str, Any]) -> None:
 
 # What a run would divide by, or have nothing left with, wherever the setting stands.
 _COUNTS = frozenset(
-    {"batch", "blocks", "cases", "epochs", "rank", "rows", "steps", "tries", "validate_every"}
+    {"batch", "blocks", "cases", "epochs", "most", "rank", "rows", "steps", "tries"}
+    | {"validate_every"}
 )
 _SIZES = frozenset({"bound", "epsilon", "lr", "rate", "scale"})
 _SHARES = frozenset({"reach"})
+
+
+_RANGED = ("editors", "overrides", "settings", "evaluate", "benches", "statistics", "tracing")
+
+
+def check_record_ranges(values: Mapping[str, Any]) -> None:
+    """`check_ranges` of every part of a record."""
+    for part in _RANGED:
+        if part in values:
+            check_ranges(values[part], part)
 
 
 def check_ranges(settings: Mapping[str, Any], where: str) -> None:

@@ -11,6 +11,8 @@ class ErrataError(Exception):
     """A user's mistake or a broken input. Its message ends with what to do about it."""
 
     def __init__(self, *, expected: str, found: str, remedy: str) -> None:
+        # What was found may be another program's sentence, with a period of its own.
+        found = found.rstrip().removesuffix(".")
         super().__init__(f"expected {expected}; found {found}. {remedy}")
         self.expected, self.found, self.remedy = expected, found, remedy
 

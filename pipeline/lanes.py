@@ -14,11 +14,13 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,7 @@ _CHATTER = (
     "Use `dvc push`",
     "\tgit add",
     "To enable",
+    "\tdvc config",
 )
 _SKIPPED = "didn't change, skipping"
 _QUICK_DVC = ("python", "-m", "pipeline.quick_dvc")  # the first on PATH, which is warm
@@ -73,27 +76,91 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
     """
     count = lanes(params, jobs)
     environment = with_python_of(os.environ, Path(sys.executable).parent)  # stages say `python`
-    with warm() as folder:  # it imports while DVC looks
-        if stale := _stale(root, environment):
-            environment = with_python_of(environment, folder)
+    dvc = _Dvc(root, environment)
+    with _ended_by_signals(dvc), warm() as folder:  # it imports while DVC looks
+        if stale := dvc.stale():
+            dvc.environment = with_python_of(environment, folder)
             if count > 1:
-                _Lanes(root, params, count, environment).run(stale)
-        _dvc(root, ["repro"], environment)
+                _Lanes(dvc, params, count).run(stale)
+        dvc.run(["repro"])
 
 
-def _stale(root: Path, environment: Mapping[str, str]) -> set[str]:
-    """Names of the stages whose settings, inputs or outputs are not those of the lock file."""
-    found = subprocess.run(
-        [*_QUICK_DVC, "status", "--json"],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if found.returncode:
-        raise _failed("status", found.returncode, found.stderr.strip())
-    return set(json.loads(found.stdout.strip().splitlines()[-1]))
+@contextmanager
+def _ended_by_signals(dvc: _Dvc) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, of which a terminal tells DVC too."""
+
+    def end(_number: int, _frame: object) -> None:
+        dvc.interrupt()
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()  # others may set no handler
+    heard = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
+    before = {number: signal.signal(number, end) for number in heard if ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Dvc:
+    """Calls of DVC in one project, several at once."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        self.root, self.environment = root, environment
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def interrupt(self) -> None:
+        """End those that run, as Ctrl-C does."""
+        for process in tuple(self._running):
+            process.send_signal(signal.SIGINT)
+
+    def stale(self) -> set[str]:
+        """Names of the stages whose settings, inputs or outputs are not those of the lock file."""
+        with self._started(["status", "--json"], stderr=subprocess.PIPE) as process:
+            found, said = process.communicate()
+        if process.returncode:
+            raise self._failed("status", process.returncode, said.strip())
+        return set(json.loads(found.strip().splitlines()[-1]))
+
+    def run(self, words: Sequence[str], prefix: str = "") -> None:
+        """Pass DVC's words on as they come.
+
+        Raises:
+            StageError: it ended in failure.
+        """
+        with self._started(words, stderr=subprocess.STDOUT) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() and not line.startswith(_CHATTER) and _SKIPPED not in line:
+                    _LOG.info("%s%s", prefix, line.rstrip())
+        if process.returncode:
+            raise self._failed(" ".join(words), process.returncode, "its messages are above")
+
+    def _failed(self, words: str, code: int, found: str) -> StageError:
+        remedy = "Mend the cause and run it again: what is finished is kept."
+        lock = self.root / ".dvc" / "tmp" / "rwlock"
+        if lock.is_file() and not lock.stat().st_size:
+            remedy = f"Delete {lock}, which a DVC that was killed left empty, and run it again."
+        return StageError(
+            expected=f"`dvc {words}` to succeed", found=f"exit code {code}: {found}", remedy=remedy
+        )
+
+    @contextmanager
+    def _started(self, words: Sequence[str], stderr: int) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [*_QUICK_DVC, *words],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process:
+            self._running.add(process)
+            try:
+                yield process
+            finally:
+                self._running.discard(process)
 
 
 @dataclass(frozen=True)
@@ -109,14 +176,12 @@ class _Lane:
 class _Lanes:
     """What there is to do: a lane for each benchmark, and then one for each editor on it."""
 
-    def __init__(
-        self, root: Path, params: Params, count: int, environment: Mapping[str, str]
-    ) -> None:
-        self.root, self.count, self.environment = root, count, environment
+    def __init__(self, dvc: _Dvc, params: Params, count: int) -> None:
+        self.dvc, self.count = dvc, count
         self.benches = [
             _Lane(bench, bench, _before(params, bench), math.inf) for bench in params["used"]
         ]
-        self.editors = _editors(params, _seconds(root, params))
+        self.editors = _editors(params, _seconds(dvc.root, params))
 
     def run(self, stale: set[str]) -> None:
         """Run the lanes of stale benchmarks, each followed by its editors; or these alone.
@@ -148,7 +213,7 @@ class _Lanes:
         """Editors without what they need, which other lanes are reading."""
         alone = ["--single-item"] if lane in self.editors else []
         words = ["--wait-for-lock", "repro", *alone, *lane.targets]
-        _dvc(self.root, words, self.environment, f"{lane.name} | ")
+        self.dvc.run(words, f"{lane.name} | ")
 
 
 def _stages(bench: str) -> set[str]:
@@ -208,34 +273,3 @@ def _together(seconds: Sequence[tuple[float, float] | None]) -> float:
     if len(known) < len(seconds):
         return math.inf
     return max(fit for fit, _ in known) + sum(evaluation for _, evaluation in known)
-
-
-def _dvc(
-    root: Path,
-    words: Sequence[str],
-    environment: Mapping[str, str],
-    prefix: str = "",
-) -> None:
-    """Run DVC and pass its words on as they come."""
-    with subprocess.Popen(
-        [*_QUICK_DVC, *words],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() and not line.startswith(_CHATTER) and _SKIPPED not in line:
-                _LOG.info("%s%s", prefix, line.rstrip())
-    if process.returncode:
-        raise _failed(" ".join(words), process.returncode, "its messages are above")
-
-
-def _failed(words: str, code: int, found: str) -> StageError:
-    return StageError(
-        expected=f"`dvc {words}` to succeed",
-        found=f"exit code {code}: {found}",
-        remedy="Mend the cause and run it again: what is finished is kept.",
-    )

@@ -117,10 +117,20 @@ def _settings(params: Params, run: str) -> dict[str, Any]:
             "world": params["world"],
             "bench": params["benches"][item["bench"]],
             "editor": params["settings"][item["settings"]],
-            **{key: item[key] for key in ("variant", "protocol", "k")},
+            **{key: item[key] for key in ("variant", "protocol", "k", "relations")},
+            **_statistics(params, run),
             "evaluate": params["evaluate"],
         }
     )
+
+
+def _statistics(params: Params, run: str) -> dict[str, Any]:
+    """What second moments were taken of and how, where the run reads them."""
+    item = params["runs"][run]
+    if item["moments"] not in [taken["folder"] for taken in params["moments"].values()]:
+        return {}
+    taken = params["moments"][item["bench"]]
+    return {"statistics": {"corpus": taken["corpus"], **taken["settings"]}}
 
 
 def _digests(root: Path, params: Params, run: str, locked: Mapping[str, str]) -> dict[str, str]:
@@ -129,6 +139,8 @@ def _digests(root: Path, params: Params, run: str, locked: Mapping[str, str]) ->
     paths = {"cases": f"{below}/labelled", "base": f"{below}/base"}
     if item["fit"]:
         paths["editor"] = item["editor"]
+    if _statistics(params, run):
+        paths["moments"] = item["moments"]
     return {
         name: locked.get(path) or f"sha256:{hash_folder(root / path)}"
         for name, path in paths.items()

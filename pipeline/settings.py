@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
-from pipeline.config import Params, build, check_ranges, check_root, pick
+from pipeline.config import Params, build, check_record_ranges, check_root, pick
 from pipeline.editing import moments
 from pipeline.errors import SettingsError
 
@@ -33,8 +33,7 @@ def check(params: Params) -> None:
     build(tracing.Config, params["tracing"], "tracing")
     for bench in params["traces"]:
         pick(params, f"benches.{bench}")
-    for part in ("editors", "settings", "evaluate", "benches", "statistics", "tracing"):
-        check_ranges(params[part], part)
+    check_record_ranges(params)
     for run in params["runs"].values():
         _check_count(params, run)
         _check_depth(params, run)

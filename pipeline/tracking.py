@@ -61,6 +61,15 @@ def log(results: Sequence[Result]) -> int | None:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    # ImportError: of a database whose driver is not installed.
+    unreachable = (
+        MlflowException,
+        SQLAlchemyError,
+        CommandError,
+        sqlite3.Error,
+        OSError,
+        ImportError,
+    )
     try:
         home().mkdir(parents=True, exist_ok=True)
         # Processes that make the tables of a fresh database together all fail; and of two that
@@ -69,7 +78,7 @@ def log(results: Sequence[Result]) -> int | None:
             _refuse_broken(database())
             client = _client()
             return sum(_log_new(client, result) for result in results)
-    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
+    except unreachable as error:
         _LOG.warning(
             "MLflow at %s cannot be written: %s. The results are on disk; once it can, "
             "`errata mlflow` sends them.",

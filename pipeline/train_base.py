@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from pipeline.errors import ModelError
 from pipeline.measures import exact, nll, tokens
 from pipeline.models import Encoded, Face, face_of, load
 from pipeline.models.layouts import Kind
@@ -65,14 +66,25 @@ def make_base(
         Its face, and the mean loss of the last epoch (NaN when it was not trained).
 
     Raises:
-        ModelError: `config.source` cannot be opened.
+        ModelError: `config.source` cannot be opened, or is a model of another kind.
     """
     if config.source is not None:
-        return load(config.source), math.nan
+        return _opened(config.source, config.kind), math.nan
     taught = [example for example in examples if example.split == "train"]
     tokenizer = make_tokenizer(config.kind, (_text(example) for example in taught), shape)
     face = face_of(make_model(config.kind, tokenizer, shape, seed), tokenizer)
     return face, _teach(face, taught, config, seed)
+
+
+def _opened(source: str, kind: Kind) -> Face:
+    face = load(source)
+    if face.kind != kind:
+        raise ModelError(
+            expected=f"a {kind} model at {source}, as the benchmark's cases are asked of",
+            found=f"a {face.kind} model",
+            remedy="Set benches.BENCHMARK.base.source to such a model, or to null to train one.",
+        )
+    return face
 
 
 def save_base(face: Face, folder: Path) -> None:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,6 +38,8 @@ MODULES = (
 )
 
 _POLL = 0.02  # seconds between looks at whether a fork has ended
+_ALIVE = 1.0  # and at whether those live for whom it works
+_INTERRUPT = b"i"
 
 
 @contextmanager
@@ -54,7 +56,8 @@ def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(place))
             listener.listen()
-            words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno()), *modules]
+            words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno())]
+            words += [str(os.getpid()), *modules]
             server = subprocess.Popen(words, pass_fds=[listener.fileno()])
         try:
             yield folder
@@ -69,14 +72,16 @@ def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, st
     return {**environment, "PATH": path}
 
 
-def _serve(listener: int, modules: Sequence[str]) -> None:
+def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
     """Import what is slow, then fork for whoever asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the forks hear of it themselves
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks hears of it, and passes it on
     for module in modules:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     with socket.socket(fileno=listener) as sock:
-        while True:
+        while os.getppid() == parent:  # or it was killed, and nobody will ask any more
+            if not select.select([sock], [], [], _ALIVE)[0]:
+                continue
             connection, _ = sock.accept()
             with connection:
                 if os.fork() == 0:
@@ -85,24 +90,34 @@ def _serve(listener: int, modules: Sequence[str]) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Run one request in a fork and send its exit code."""
+    """Run one request in a fork and send its exit code.
+
+    The fork leads a process group, so that what it starts ends with it: DVC's stages are requests
+    of their own, made by processes of its group.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
     child = os.fork()
     if child == 0:
         connection.close()
         _run(json.loads(text), streams)
+    with suppress(OSError):  # the fork does the same: whichever comes first
+        os.setpgid(child, child)
     for stream in streams:
         os.close(stream)
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        if select.select([connection], [], [], _POLL)[0]:  # whoever asked is gone
-            os.kill(child, signal.SIGTERM)
-            os._exit(1)
+        if select.select([connection], [], [], _POLL)[0]:
+            if connection.recv(1) == _INTERRUPT:
+                os.killpg(child, signal.SIGINT)
+            else:  # whoever asked is gone
+                os.killpg(child, signal.SIGTERM)
+                os._exit(1)
     connection.sendall(str(os.waitstatus_to_exitcode(ended[1])).encode())
     os._exit(0)
 
 
 def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     words, folder, environment = request["words"], request["folder"], request["environment"]
     assert isinstance(words, list)
@@ -123,6 +138,8 @@ def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
         code = end.code or 0
         if isinstance(code, str):
             sys.stderr.write(f"{code}\n")
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
     except BaseException:  # what would end a process of its own ends this one the same way
         traceback.print_exc()
         code = 1
@@ -132,18 +149,22 @@ def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
 
 
 def _ask(place: str, words: Sequence[str]) -> int:
+    parent = os.getppid()
     request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(place)
         socket.send_fds(sock, [json.dumps(request).encode()], [0, 1, 2])
         while True:
             try:
-                return int(sock.recv(16) or b"1")
-            except KeyboardInterrupt:  # the fork has heard of it too, and says how it ended
-                continue
+                if select.select([sock], [], [], _ALIVE)[0]:
+                    return int(sock.recv(16) or b"1")
+                if os.getppid() != parent:  # nobody waits: the fork ends as this process does
+                    return 1
+            except KeyboardInterrupt:  # the fork is told, and says how it ended
+                sock.sendall(_INTERRUPT)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
-        _serve(int(sys.argv[2]), sys.argv[3:])
+        _serve(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
     sys.exit(_ask(sys.argv[1], sys.argv[2:]))

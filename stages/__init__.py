@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import Params, check_root, read_params
+from pipeline.config import Params, check_record_ranges, check_root, read_params
 from pipeline.errors import ErrataError
 
 DATA = Path("data")
@@ -24,6 +24,7 @@ def start(stage: Callable[..., None]) -> None:
     try:
         params = read_params()
         check_root(params)
+        check_record_ranges(params)
         stage(params, *sys.argv[1:])
     except ErrataError as error:
         sys.exit(f"{type(error).__name__}: {error}")

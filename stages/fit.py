@@ -58,7 +58,8 @@ def _checkpoints(name: str, params: Params, *inputs: str) -> Path:
     it; so this lies outside both.
     """
     code = [hash_file(path) for path in sorted(Path("pipeline").rglob("*.py"))]
-    depends = [params["fits"][name], params["seed"], params["threads"], *inputs, *code]
+    depends = [params["fits"][name], params["settings"][name]]
+    depends += [params["seed"], params["threads"], *inputs, *code]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return project_root() / ".errata" / "checkpoints" / f"{name}-{digest[:16]}"
 

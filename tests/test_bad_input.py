@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import raw_files
+from models_on_disk import model_folder
 from staging import stage
 
 import stages
-from pipeline import tasks
+from pipeline import tasks, train_base
 from pipeline.config import Params, check_root
 from pipeline.errors import DataError, ModelError, SettingsError
 from pipeline.tasks.source import Folder
@@ -164,3 +165,10 @@ def test_alternatives_that_do_not_fit_their_questions_are_named(tmp_path: Path) 
     config = task.Config(train_cases=2, validation_cases=2, targets="source")
     with pytest.raises(DataError, match=r"question 5 of .*line 5.*no such line"):
         task.prepare(Folder(tmp_path), config, 0)
+
+
+def test_a_base_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    source = str(model_folder("gpt2", tmp_path / "model"))
+    config = train_base.Config(kind="seq2seq", source=source)
+    with pytest.raises(ModelError, match=f"a seq2seq model at {source}.*found a causal model"):
+        train_base.make_base([], config, config.shape, 0)

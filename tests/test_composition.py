@@ -244,9 +244,71 @@ def test_the_command_line_overrides_a_studys_budget() -> None:
     assert params["settings"]["zsre-mend-k3"]["outer"]["batch"] == 3
 
 
-def test_no_editors_give_no_runs() -> None:
-    derived = derive(values(algs=[]))
+def test_no_editors_give_no_runs_and_are_refused_where_nothing_else_is_asked_for() -> None:
+    derived = derive(values(algs=[], traces={"counterfact": {}}))
     assert derived["runs"] == derived["fits"] == {}
+    with pytest.raises(SettingsError, match="none by no editor"):
+        derive(values(algs=[]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"editors": {"mend": {"rank": 0}, "rome": {}}},
+        {"overrides": {"mend": {"zsre": {"rank": 0}}}},
+        {"evaluate": {"split": "validation", "rows": 0}},
+        {"evaluate": {"split": "validation", "most": 0}},
+    ],
+)
+def test_what_is_out_of_range_is_refused_while_composing(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="to be at least 1; found 0"):
+        derive(values(**changes))
+
+
+def test_a_base_model_from_a_folder_is_read_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+
+    def benches(source: str | None) -> dict[str, Any]:
+        return {
+            "zsre": {"base": {"kind": "seq2seq", "source": source}},
+            "counterfact": {"base": {"kind": "causal"}},
+        }
+
+    needed = {bench: {"source": f"data/sample/{bench}/prepared"} for bench in benches(None)}
+    for hub in (None, "gpt2", "facebook/bart-base"):
+        assert derive(values(benches=benches(hub)))["bases"] == needed
+    found = derive(values(benches=benches("model")))["bases"]
+    assert found == needed | {"zsre": {"source": "model"}}
+    for lost in ("/no/such/model", "./model2"):
+        with pytest.raises(SettingsError, match=r"zsre\.base\.source to be there"):
+            derive(values(benches=benches(lost)))
+    monkeypatch.setattr("sys.argv", ["dvc", "exp", "run", "--queue"])
+    with pytest.raises(SettingsError, match=f"an absolute path.*{tmp_path}/model"):
+        derive(values(benches=benches("model")))
+    assert derive(values(benches=benches(str(tmp_path / "model"))))
+
+
+def test_a_study_without_a_name_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "study" / "mine.yaml").write_text("# @package _global_\nplan: {ks: [2]}\n")
+    with pytest.raises(SettingsError, match="a value for study; found none"):
+        compose(tmp_path, ["study=mine"])
+
+
+def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    with (tmp_path / "conf" / "suite" / "tiny.yaml").open("a") as file:
+        file.write("  bad: [\n")
+    with pytest.raises(SettingsError, match=r"settings that compose.*tiny\.yaml.*line"):
+        compose(tmp_path, ["suite=tiny"])
+
+
+def test_one_benchmark_alone_is_asked_for_by_the_plan() -> None:
+    with pytest.raises(SettingsError, match=r"plan\.on_benches=\[zsre\]"):
+        compose(ROOT, ["benches=[zsre]"])
 
 
 @pytest.mark.parametrize(
@@ -360,8 +422,12 @@ def test_moments_are_taken_where_a_run_needs_them() -> None:
     assert runs["counterfact-rome"]["moments"] == "data/sample/counterfact/moments"
     assert runs["counterfact-mend"]["moments"] == runs["counterfact-mend"]["editor"]
     assert derive(values(**asked, algs=["mend"]))["moments"] == {}
-    own = derive(values(**asked | {"statistics": {"corpus": "/texts.txt", "batch": 2}}))["moments"]
-    assert own["counterfact"]["corpus"] == "/texts.txt"
+    own = derive(values(**asked | {"statistics": {"corpus": str(ROOT / "README.md"), "batch": 2}}))[
+        "moments"
+    ]
+    assert own["counterfact"]["corpus"] == str(ROOT / "README.md")
+    with pytest.raises(SettingsError, match=r"statistics\.corpus to be there"):
+        derive(values(**asked | {"statistics": {"corpus": "/no/texts.txt"}}))
     assert own["counterfact"]["settings"] == {"batch": 2}
 
 
@@ -393,3 +459,28 @@ def test_only_the_benchmarks_of_a_study_are_prepared_and_taught() -> None:
     assert parse(compose(ROOT, ["study=zsre_lm"]))["used"] == ["zsre"]
     traced = ["study=sequence", "plan.on_benches=[zsre]", "+traces.counterfact={}"]
     assert parse(compose(ROOT, traced))["used"] == ["zsre", "counterfact"]
+
+
+def test_a_record_edited_where_its_derived_part_comes_from_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.lanes.repro", lambda *_: None)
+    write_record(tmp_path, compose(ROOT))
+    assert main(["repro", "--root", str(tmp_path)]) == 0
+    assert not caplog.records
+    text = (tmp_path / RECORD).read_text().replace("    rank: 128\n", "    rank: 64\n", 1)
+    write_record(tmp_path, text)
+    assert main(["repro", "--root", str(tmp_path)]) == 0
+    assert "settings.zsre-mend.rank is 128, where what it is derived from says 64" in caplog.text
+    (tmp_path / RECORD).write_text("threads: 1\n")
+    assert main(["repro", "--root", str(tmp_path)]) == 1
+
+
+def test_sending_nothing_to_mlflow_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.results.collect", lambda *_: [])
+    monkeypatch.setattr("pipeline.tracking.log", lambda _: None)
+    write_record(tmp_path, compose(ROOT))
+    assert main(["mlflow", "--root", str(tmp_path)]) == 1
+    assert "to send results to MLflow" in caplog.text

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -143,6 +146,40 @@ def test_a_failure_starts_nothing_more(project: Path, monkeypatch: pytest.Monkey
         repro(project, PARAMS, jobs=2)
     assert "end repro label@zsre" in calls(project)  # what runs is finished and kept
     assert not {call for call in calls(project) if "evaluate" in call or call == "begin repro"}
+
+
+def test_a_kill_ends_what_runs_as_an_interrupt_does(project: Path) -> None:
+    """A scheduler's SIGTERM reaches DVC, which a terminal's Ctrl-C would reach by itself."""
+    fake = project / "bin" / "dvc"
+    fake.write_text(FAKE.format(python=sys.executable).replace("time.sleep(0.5)", "time.sleep(30)"))
+    program = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from pipeline import lanes\n"
+        "lanes._QUICK_DVC = (sys.argv[1],)\n"
+        "lanes.repro(Path(sys.argv[2]), json.loads(sys.argv[3]), jobs=2)\n"
+    )
+    words = [sys.executable, "-c", program, str(fake), str(project), json.dumps(PARAMS)]
+    environment = {**os.environ, "SLOW": "label"}
+    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as process:
+        for _ in range(1000):
+            if (project / "calls").is_file() and len(calls(project)) == 2:
+                break
+            time.sleep(0.02)
+        process.terminate()
+    assert process.returncode in (1, -signal.SIGINT)
+    assert len(calls(project)) == 2  # both begun, neither ended
+
+
+def test_an_empty_lock_of_a_killed_dvc_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAKS", "label@fever")
+    lock = project / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(StageError, match=f"Delete {lock}"):
+        repro(project, PARAMS, jobs=2)
 
 
 def test_lines_name_their_lane(project: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,13 +10,14 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
-from pipeline.editing import draws, metalearn
+from pipeline.editing import checkpoints, draws, metalearn
 from pipeline.editing.editor import Material
 from pipeline.editing.patch import applied
 from pipeline.editors import mend
 from pipeline.errors import EditorError, SettingsError
 from pipeline.models import Encoded, Face
 from pipeline.records import Probe
+from stages import fit as fit_stage
 
 OUTER = metalearn.Config(
     steps=8, batch=2, lr=1e-3, lr_alpha=1e-3, decay=True, heldout=2, validate_every=2, warm_up=4
@@ -84,6 +85,27 @@ def test_an_unreadable_checkpoint_starts_over(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
     material = Material(cases=make_cases(face, 12), seed=3, checkpoints=tmp_path)
     assert len(metalearn.train(face, learner(face), material, OUTER)) == 4
+
+
+def test_a_checkpoint_of_another_shape_starts_over(tmp_path: Path) -> None:
+    face, adam = make_face("gpt2"), torch.optim.Adam
+    for rank, found in ((4, True), (2, False)):
+        module = mend.Mend(face, mend.Config(rank=rank, alpha=1e-2), seed=0)
+        store = checkpoints.Store(tmp_path / "run", module, adam(module.groups(OUTER)))
+        if rank == 4:
+            store.save({"step": 2}, {})
+        assert (store.load() is not None) == found
+    store.clear()
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_resumes_under_its_own_settings_alone() -> None:
+    def folder(**settings: float) -> Path:
+        params = {"fits": {"zsre-mend": {"alg": "mend"}}, "settings": {"zsre-mend": settings}}
+        return fit_stage._checkpoints("zsre-mend", params | {"seed": 0, "threads": 1}, "base")
+
+    assert folder(lr=1e-2, rank=4) == folder(rank=4, lr=1e-2)
+    assert len({folder(lr=1e-2, rank=4), folder(lr=1e-5, rank=4), folder(lr=1e-2, rank=2)}) == 3
 
 
 def test_every_parameter_learns() -> None:

@@ -195,3 +195,12 @@ def test_locked_hashes_are_dvcs_own(tmp_path: Path) -> None:
     assert locked_hashes(tmp_path) == {
         "data/tiny/zsre/labelled": "0123456789abcdef0123456789abcdef.dir"
     }
+
+
+def test_a_database_whose_driver_is_not_installed_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql://user:word@nowhere.invalid/x")
+    assert tracking.log([result(tmp_path / "data")]) is None
+    assert "The results are on disk" in caplog.records[-1].getMessage()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 
 from pipeline import composition
 from pipeline.commands.common import Commands, command
-from pipeline.config import RECORD, read_params
-from pipeline.errors import SettingsError
+from pipeline.config import RECORD, Params, check_root, read_params
+from pipeline.errors import SettingsError, StorageError
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,16 +95,43 @@ def _check(root: Path) -> None:
 def _repro(arguments: argparse.Namespace) -> None:
     from pipeline import lanes
 
-    lanes.repro(arguments.root, read_params(arguments.root / RECORD), arguments.jobs)
+    params = read_params(arguments.root / RECORD)
+    check_root(params)
+    _tell_of_hand_edits(params)
+    lanes.repro(arguments.root, params, arguments.jobs)
+
+
+def _tell_of_hand_edits(params: Params) -> None:
+    """Runs read the derived part of the record; what that is derived from does nothing alone."""
+    derived: Params = {}
+    with suppress(SettingsError, KeyError):  # a folder that is gone: what needs it will say so
+        derived = composition.derive(params)
+    kept = {key: params[key] for key in derived}
+    for path, value, usual in composition.differences(kept, derived):
+        _LOG.warning(
+            "%s: %s is %r, where what it is derived from says %r. Runs go by what it is; to change "
+            "a setting: conf/, then errata params.",
+            RECORD,
+            path,
+            value,
+            usual,
+        )
 
 
 def _mlflow(arguments: argparse.Namespace) -> None:
     from pipeline import results, tracking
 
     with chdir(arguments.root):  # whose database it is
-        new = tracking.log(results.collect(Path(), read_params()))
-    if new is not None:
-        _LOG.info("%d new in %s", new, tracking.database())
+        params = read_params()
+        check_root(params)
+        new = tracking.log(results.collect(Path(), params))
+    if new is None:
+        raise StorageError(
+            expected=f"to send results to MLflow at {tracking.database()}",
+            found="that it cannot be written",
+            remedy="Mend what the warning above names, and run it again.",
+        )
+    _LOG.info("%d new in %s", new, tracking.database())
 
 
 def _readme(arguments: argparse.Namespace) -> None:

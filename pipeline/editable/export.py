@@ -23,7 +23,6 @@ from torch import Tensor
 
 from pipeline import measures, models
 from pipeline.editable import adapter
-from pipeline.editable.failures import foreign
 from pipeline.editing.patch import Patch, applied, linear_map, weight_OI
 from pipeline.editing.patch_file import load_patch, save_patch
 from pipeline.editing.updates import Update
@@ -129,7 +128,7 @@ def _aside(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise StorageError(
             expected=f"to write {path}",
-            found=foreign(error),
+            found=str(error).strip(),
             remedy="Free disk space or fix the folder's permissions; nothing was left there.",
         ) from error
     finally:

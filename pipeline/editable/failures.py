@@ -19,8 +19,3 @@ class ChangedError(JournalError):
 
 class PortError(ErrataError):
     """An address that a page cannot be served on."""
-
-
-def foreign(error: BaseException) -> str:
-    """What another program's error says, to stand within a sentence: with no period of its own."""
-    return str(error).strip().rstrip(".")

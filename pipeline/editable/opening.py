@@ -11,7 +11,6 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
 from pipeline import models
-from pipeline.editable.failures import foreign
 from pipeline.editable.hub import refuse_unfound
 from pipeline.errors import ModelError, StorageError, near_misses
 from pipeline.models import Face
@@ -100,7 +99,7 @@ def _load(source: str | Path, device: str, dtype: torch.dtype) -> Face:
     except _FAILURES as error:
         raise ModelError(
             expected=f"config, weights and tokenizer that fit each other in {source}, on {device}",
-            found=f"{type(error).__name__}: {(foreign(error) or '?').splitlines()[0]}",
+            found=f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}",
             remedy="Save the model and its tokenizer again with save_pretrained, or name another "
             "device.",
         ) from error
@@ -153,7 +152,7 @@ def check_folder(folder: Path) -> None:
     except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
         raise ModelError(
             expected=f"a model's config in {config}",
-            found=foreign(error),
+            found=str(error).strip(),
             remedy="The file is broken: save the model again.",
         ) from error
     if name not in LAYOUTS:

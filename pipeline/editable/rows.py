@@ -13,7 +13,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pipeline.editable.failures import foreign
 from pipeline.editable.texts import lines
 from pipeline.errors import DataError
 
@@ -59,7 +58,7 @@ def csv_rows(path: Path, text: str, known: Collection[str]) -> list[Row]:
     except csv.Error as error:
         raise DataError(
             expected=f"a row of CSV in {path}, line {reader.line_num}",
-            found=foreign(error),
+            found=str(error).strip(),
             remedy="Put a cell with quotes, commas or line breaks in quotes, and double the quotes "
             "inside.",
         ) from error

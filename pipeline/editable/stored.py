@@ -9,7 +9,6 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pipeline.editable.failures import foreign
 from pipeline.editing.memory import Memory
 from pipeline.editing.patch import Intervention
 from pipeline.editing.patch_file import load_patch, save_patch
@@ -55,7 +54,7 @@ def load_edit(path: Path) -> tuple[Intervention, dict[str, str]]:
     except (OSError, SafetensorError, KeyError, ValueError) as error:  # or a header of no sense
         raise DataError(
             expected=f"an edit at {path}",
-            found=foreign(error),
+            found=str(error).strip(),
             remedy="The file is missing or corrupted: edit again, or restore it.",
         ) from error
     return load_patch(path)

@@ -6,7 +6,6 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.editable.failures import foreign
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def read_text(path: Path, what: str, remedy: str) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            expected=f"{what} in {path}", found=foreign(error), remedy=remedy
+            expected=f"{what} in {path}", found=str(error).strip(), remedy=remedy
         ) from error
 
 

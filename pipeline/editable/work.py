@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.editable.corrections import Correction
-from pipeline.editable.failures import foreign
 from pipeline.editable.guard import Health, as_dict, of_dict
 from pipeline.errors import DataError
 
@@ -96,7 +95,7 @@ def of_record(record: Mapping[str, Any]) -> Edit:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             expected=f"an edit in record {record.get('number')} of the journal",
-            found=foreign(error),
+            found=str(error).strip(),
             remedy="The file was changed: restore it from a backup.",
         ) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ class Store:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return None  # unreadable: start over rather than stop
-        self.learner.load_state_dict(_under(tensors, "learner/"))
+        learner = _under(tensors, "learner/")
+        if _shapes(learner) != _shapes(self.learner.state_dict()):
+            return None  # of another editor
+        self.learner.load_state_dict(learner)
         moments: dict[int, Tensors] = {}
         for name, value in _under(tensors, "optimizer/").items():
             index, key = name.split("/", 1)
@@ -65,6 +69,12 @@ class Store:
         """The run is complete: its checkpoint has served."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or not empty
+                self._path.parent.rmdir()
+
+
+def _shapes(tensors: Tensors) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

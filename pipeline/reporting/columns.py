@@ -170,7 +170,7 @@ def number(value: float, decimals: int = 3) -> str:
         text = f"{size:,.{0 if size >= 1000 else min(decimals, 1) if size >= 100 else decimals}f}"
     if value > 0 and not float(text.replace(",", "")):
         return f"<{10.0**-decimals:.{decimals}f}"
-    return MINUS + text if value < 0 else text
+    return MINUS + text if value < 0 and float(text.replace(",", "")) else text
 
 
 def value_cell(column: Column, value: float, low: float, high: float) -> Cell:

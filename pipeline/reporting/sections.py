@@ -54,7 +54,8 @@ def _subject(material: Material, frames: Mapping[str, object]) -> str:
         return f"No edits, on {', '.join(tables.title(name) for name in material.traces)}"
     editors = _editors(material)
     names = ", ".join(tables.title(name) for name in frames)
-    return f"{len(editors)} editors ({', '.join(editors)}) on {names}"
+    count = "1 editor" if len(editors) == 1 else f"{len(editors)} editors"
+    return f"{count} ({', '.join(editors)}) on {names}"
 
 
 def _editors(material: Material) -> list[str]:
