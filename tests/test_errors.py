@@ -21,3 +21,9 @@ def test_errors_can_be_sent_from_one_process_to_another(kind: type[ErrataError])
     assert type(again) is kind
     assert str(again) == str(error) == "expected one; found two. Do three."
     assert (again.expected, again.found, again.remedy) == ("one", "two", "Do three.")
+
+
+def test_what_another_program_says_stands_within_a_sentence() -> None:
+    error = ErrataError(expected="a file", found="no such thing.\n", remedy="Give one.")
+    assert str(error) == "expected a file; found no such thing. Give one."
+    assert error.found == "no such thing"

@@ -16,7 +16,6 @@ from test_editors import SMALL
 
 from pipeline.cli import main
 from pipeline.editable import Editable, JournalError
-from pipeline.editable.failures import foreign
 from pipeline.errors import DataError, ErrataError, ModelError, SettingsError
 from pipeline.records import write_cases
 
@@ -98,7 +97,3 @@ def test_a_journal_is_no_file(
         Editable.load(folder, journal=tmp_path / "journal")
     assert main(["log", str(folder), "--journal", str(tmp_path / "journal")]) == 1
     assert "JournalError: expected the folder of a journal" in caplog.messages[-1]
-
-
-def test_what_another_program_says_stands_within_a_sentence() -> None:
-    assert foreign(ValueError("no such thing.\n")) == "no such thing"
