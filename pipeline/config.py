@@ -79,14 +79,10 @@ def check_root(params: Mapping[str, Any]) -> None:
 
 
 # What a run would divide by, or have nothing left with, wherever the setting stands.
-_COUNTS = frozenset(
-    {"batch", "blocks", "cases", "epochs", "most", "rank", "rows", "steps", "tries"}
-    | {"validate_every"}
-)
+_COUNTS = frozenset({"batch", "blocks", "cases", "epochs", "rank", "rows", "steps", "tries"})
+_COUNTS |= {"most", "validate_every"}
 _SIZES = frozenset({"bound", "epsilon", "lr", "rate", "scale"})
 _SHARES = frozenset({"reach"})
-
-
 _RANGED = ("editors", "overrides", "settings", "evaluate", "benches", "statistics", "tracing")
 
 

@@ -47,7 +47,7 @@ LAYERS = (
     "bootstrap metrics_text",
     "percase",
     "metrics",
-    "studies",
+    "studies places",
     "results composition warm quick_dvc",
     "lanes",
     "reporting tracking",

@@ -103,8 +103,7 @@ class Editable:
             requests: one or several: (prompt, target), a `Correction`, or a mapping of its fields.
             alg: any file of `pipeline/editors`; by default what the fitted folder says, or "ft".
             editor: a folder where an editor that learns was fitted, on this very model.
-            cases: training cases, or a table of them (parquet), to fit it on now; minutes on a
-                small model.
+            cases: training cases, or a parquet table of them, to fit it on now, in minutes.
             moments: for ROME and MEMIT, a folder of second moments or a file of texts to take them
                 over; by default the model writes the texts, and the journal keeps the moments.
             together: one edit of all requests (undone as one) instead of one for each.
@@ -115,8 +114,7 @@ class Editable:
             of the call's end; `overridden` and `overrode` say what a later edit undid.
 
         Raises:
-            DataError: a request that this model cannot be asked (its subject is not in its prompt,
-                it is longer than the context, ...).
+            DataError: a request that this model cannot be asked, as its subject is not in it.
             SettingsError: there is no such editor or setting.
             EditorError: the editor cannot edit this model, or was fitted on another.
             GuardError: the guard refuses; earlier edits of this call stay.

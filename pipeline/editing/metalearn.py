@@ -89,6 +89,11 @@ class Config:
                 remedy="Set `outer.flips` to such a share.",
             )
 
+    @property
+    def anew(self) -> dict[str, Any]:
+        """What is drawn anew whenever a training case comes up, besides its bystander."""
+        return {"any_wording": self.any_wording, "flips": self.flips}
+
 
 class Learner(nn.Module):
     """The part of an editor that is trained."""
@@ -165,9 +170,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(steps, "fit", config.steps - at.step):
         _set_rates(optimizer, config, step)
-        drawn = draws(
-            cases, epoch=epoch, k=config.k, any_wording=config.any_wording, flips=config.flips
-        )
+        drawn = draws(cases, epoch=epoch, k=config.k, **config.anew)
         losses.append(_learn(face, learner, optimizer, drawn, config))
         if (step + 1) % config.validate_every and step + 1 < config.steps:
             continue
