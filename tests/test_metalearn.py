@@ -49,10 +49,10 @@ def test_interrupted_training_resumes_to_the_same_bits(
         return learn(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(metalearn, "_learn", cut)
-    kept = Material(cases=cases, seed=3, checkpoints=tmp_path)
+    kept = Material(cases=cases, seed=3, checkpoints=tmp_path / "run")
     with pytest.raises(Stop):
         metalearn.train(face, learner(face), kept, OUTER)
-    assert (tmp_path / "checkpoint.safetensors").is_file()
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
     resumed = learner(face)
     again = metalearn.train(face, resumed, kept, OUTER)
 
