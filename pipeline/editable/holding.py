@@ -70,6 +70,8 @@ def _overrode(state: State, made: Collection[int]) -> tuple[int, ...]:
         right = _read(face, [pair for _, pair in pairs])
         doubted = [item for item, well in zip(pairs, right, strict=True) if not well]
         lost = _lacking(face, doubted)
+    if not lost:
+        return ()
     with state.applied(without=made) as face:
         never = _lacking(face, lost)
     return tuple(sorted({number for number, _ in lost} - {number for number, _ in never}))
