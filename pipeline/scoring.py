@@ -7,18 +7,18 @@ edited and on the unedited model side by side. Each row of a batch sees its own 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pipeline import generation, measures
+from pipeline import answers, generation, measures
 from pipeline.editing.patch import Intervention, Patch, applied
-from pipeline.models import Batch, Face, Written, forks
+from pipeline.models import Face, forks
 from pipeline.models.lower import Lower
-from pipeline.models.seq2seq import Seq2Seq
+from pipeline.questions import Asked, questions
 from pipeline.records import Case
 
 Row = dict[str, object]
@@ -45,44 +45,6 @@ class Config:
     split: Literal["validation", "correction"] = "validation"
     texts: generation.Config = field(default_factory=generation.Config)
     most: int | None = None
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One probe of one case: what is asked, what should follow, and which edit it sees."""
-
-    case: int
-    edit: int  # row of the patch
-    kind: str
-    index: int
-    prompt: str
-    target: str
-    rival: str  # the text whose likelihood is compared with the target's; "" for none
-
-    @property
-    def passage(self) -> bool:
-        """A text without a question: nothing to generate, perplexity over all of it."""
-        return not self.prompt
-
-
-def questions(case: Case, number: int, edit: int) -> Iterator[Asked]:
-    """Every probe of a case, the edit itself first.
-
-    The new answer competes with the true one; where it is the true one, with what the model said.
-    """
-    new = case.target_new
-    old = case.prediction if case.split == "correction" else case.target_true
-    yield Asked(number, edit, "edit", 0, case.prompt, new, old)
-    for index, prompt in enumerate(case.rephrases):
-        yield Asked(number, edit, "rephrase", index, prompt, new, old)
-    for kind, probes, rival in (
-        ("neighbour", case.neighbours, new),
-        ("hard_neighbour", case.hard_neighbours, ""),
-        ("unrelated", case.unrelated, ""),
-        ("implied", case.implied, ""),
-    ):
-        for index, probe in enumerate(probes):
-            yield Asked(number, edit, kind, index, probe.prompt, probe.target, rival)
 
 
 def score(
@@ -114,7 +76,7 @@ def score(
         for place, measured in zip(part, found, strict=True):
             rows[place] |= measured
     if config.generate:
-        _generate(face, asked, rows, patch, config)
+        answers.write(face, asked, rows, patch, config.rows)
     for row in rows:
         row["collapsed"] = _collapsed(row)
     if config.generate:
@@ -170,15 +132,19 @@ def _measure(
     rivals = {"": after_rival_NV, "pre_": before_rival_NV}
     if original is not None:
         models["orig_"], rivals["orig_"] = fork.split(original.logits(fork.whole))
+    said = {prefix: logits_NV.argmax(-1) for prefix, logits_NV in models.items()}
     for prefix, logits_NV in models.items():
+        right_B = measures.likeness(said[prefix], batch.label_N, batch)
+        whole_B, loss_B = (right_B == 1).float(), measures.nll(logits_NV, batch)
         broken_B = measures.finite(logits_NV, batch) == 0
-        for name, function in _TEACHER_FORCED.items():
-            found[prefix + name] = function(logits_NV, batch).masked_fill(broken_B, math.nan)
+        forced = {"tf_token_acc": right_B, "tf_exact": whole_B, "nll": loss_B}
+        for name, value_B in forced.items():
+            found[prefix + name] = value_B.masked_fill(broken_B, math.nan)
     found["kl"] = measures.kl(before_NV, after_NV, batch)
-    found["argmax_agree"] = measures.agreement(before_NV, after_NV, batch)
+    found["argmax_agree"] = measures.likeness(said["pre_"], said[""], batch)
     if original is not None:
         found["orig_kl"] = measures.kl(models["orig_"], after_NV, batch)
-        found["orig_argmax_agree"] = measures.agreement(models["orig_"], after_NV, batch)
+        found["orig_argmax_agree"] = measures.likeness(said["orig_"], said[""], batch)
     columns = [_list(values) for values in found.values()]
     rows = [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
     losses = {prefix: iter(_list(measures.nll(rivals[prefix], fork.second))) for prefix in models}
@@ -189,13 +155,6 @@ def _measure(
             row[prefix + own] = row.pop(prefix + "nll")
             row[prefix + other] = next(losses[prefix]) if asked[place].rival else math.nan
     return rows
-
-
-_TEACHER_FORCED: dict[str, Callable[[Tensor, Batch], Tensor]] = {
-    "tf_token_acc": measures.token_accuracy,
-    "tf_exact": measures.exact,
-    "nll": measures.nll,
-}
 
 
 def _list(values: Tensor) -> list[float]:
@@ -212,63 +171,6 @@ def _forks(
     rivals = [next(other) if asked[i].rival else None for i in part]
     # What looks at more than weights (a memory) is to see each text by itself.
     return forks.collate(face, own, rivals, packed=isinstance(patch, Patch))
-
-
-def _generate(
-    face: Face, asked: Sequence[Asked], rows: list[Row], patch: Intervention, config: Config
-) -> None:
-    """Free answers, before and after, as long as the target at hand needs."""
-    for row in rows:
-        for prefix in ("", "pre_"):
-            row |= {prefix + "gen_text": None, prefix + "gen_exact": math.nan}
-            row[prefix + "gen_contains"] = math.nan
-    if face.labels:
-        _choose(face.labels, asked, rows)
-        return
-    for prefix, edited in (("pre_", Patch({})), ("", patch)):
-        told = _told(face, asked, rows, prefix) if isinstance(edited, Patch) else {}
-        unknown = [i for i, one in enumerate(asked) if not one.passage and i not in told]
-        unknown.sort(key=lambda i: (int(rows[i]["n_tokens"]), len(asked[i].prompt), i))  # type: ignore[call-overload]
-        for start in range(0, len(unknown), config.rows):
-            part = sorted(unknown[start : start + config.rows])
-            prompts = [asked[i].prompt for i in part]
-            lengths = [int(rows[i]["n_tokens"]) for i in part]  # type: ignore[call-overload]
-            with applied(face.model, edited, _edits(face, asked, part)):
-                told |= zip(part, face.write(prompts, lengths), strict=True)
-        for i, answer in told.items():
-            rows[i] |= _judged(prefix, answer, asked[i].target)
-
-
-def _told(
-    face: Face, asked: Sequence[Asked], rows: Sequence[Row], prefix: str
-) -> dict[int, Written]:
-    """Free answers that teacher forcing has told already, to the end: those that are the target."""
-    if not isinstance(face, Seq2Seq):
-        return {}  # a causal model goes on after the target
-    known = [
-        i for i, one in enumerate(asked) if not one.passage and rows[i][prefix + "tf_exact"] == 1
-    ]
-    texts = face.spelled([asked[i].target for i in known]) if known else []
-    pairs = zip(known, texts, strict=True)
-    return {i: Written(text, text) for i, text in pairs if text is not None}
-
-
-def _choose(labels: Sequence[str], asked: Sequence[Asked], rows: list[Row]) -> None:
-    """Free answers out of two labels: teacher forcing has told already which it is."""
-    for question, row in zip(asked, rows, strict=True):
-        for prefix in ("", "pre_"):
-            said = {1.0: question.target, 0.0: labels[question.target == labels[0]]}
-            text = said.get(row[prefix + "tf_exact"], "")  # type: ignore[call-overload]
-            row |= _judged(prefix, Written(text, text), question.target)
-
-
-def _judged(prefix: str, answer: Written, target: str) -> Row:
-    wanted = target.strip()
-    return {
-        prefix + "gen_text": answer.text,
-        prefix + "gen_exact": float(answer.opening.strip() == wanted),
-        prefix + "gen_contains": float(wanted in answer.text),
-    }
 
 
 def _collapsed(row: Row) -> bool:

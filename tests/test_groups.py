@@ -16,6 +16,7 @@ from pipeline.editing.patch import join
 from pipeline.editors import mend
 from pipeline.errors import EditorError
 from pipeline.models import Face
+from pipeline.questions import questions
 from pipeline.records import Case, Probe, Request
 
 
@@ -154,7 +155,7 @@ def test_every_case_is_scored_under_its_groups_joint_edit(name: str) -> None:
     assert set(rows["k"]) == {2}
     assert timings["left_out"].tolist() == [1]
     assert timings["n_groups"].tolist() == [2]
-    asked = sum(len(list(scoring.questions(c, 0, 0))) for group in drawn for c in group)
+    asked = sum(len(list(questions(c, 0, 0))) for group in drawn for c in group)
     assert timings["edited_bystanders"].sum() == asked - len(rows) > 0
 
 

@@ -47,7 +47,7 @@ def test_a_lock_is_changed_in_place(tmp_path: Path) -> None:
     place, twin = tmp_path / "dvc.lock", tmp_path / "twin.lock"
     place.write_text(dumped(LOCK))
     twin.write_text(dumps_yaml(LOCK))
-    for modify, path in ((quick(modify_yaml), place), (modify_yaml, twin)):
+    for modify, path in ((quick(modify_yaml, Lock()), place), (modify_yaml, twin)):
         with modify(str(path)) as data:
             data["stages"].update({"c": OrderedDict(cmd="python -m c"), "b": {"cmd": "other"}})
     assert place.read_bytes() == twin.read_bytes()
@@ -55,7 +55,7 @@ def test_a_lock_is_changed_in_place(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_there_begins_empty(tmp_path: Path) -> None:
-    with quick(modify_yaml)(str(tmp_path / "dvc.lock")) as data:
+    with quick(modify_yaml, Lock())(str(tmp_path / "dvc.lock")) as data:
         data["schema"] = "2.0"
     assert (tmp_path / "dvc.lock").read_text() == "schema: '2.0'\n"
 
@@ -67,7 +67,7 @@ def test_a_text_is_parsed_once_and_its_values_are_not_shared() -> None:
         asked.append(f"{typ} {text}")
         return {"found": [text]}
 
-    quickly = remembering(parse)
+    quickly = remembering(parse, Lock())
     quickly("a", "one.yaml")["found"].append("changed")
     assert quickly("a", "two.yaml") == {"found": ["a"]}
     assert quickly("b", "one.yaml") == {"found": ["b"]}
@@ -102,7 +102,7 @@ def run(folder: Path, *words: str) -> int:
 def test_files_with_comments_keep_them(tmp_path: Path) -> None:
     place = tmp_path / "dvc.yaml"
     place.write_text("stages: # the graph\n  a: {cmd: x}\n")
-    with quick(modify_yaml)(str(place)) as data:
+    with quick(modify_yaml, Lock())(str(place)) as data:
         data["stages"]["b"] = {"cmd": "y"}
     assert "# the graph" in place.read_text()
 
@@ -111,7 +111,7 @@ def test_a_lock_written_stage_by_stage_is_the_lock_written_whole(tmp_path: Path)
     text = (ROOT / "dvc.lock").read_text()
     place = tmp_path / "dvc.lock"
     place.write_text(text)
-    modify, whole = quick(modify_yaml), load_yaml(ROOT / "dvc.lock")
+    modify, whole = quick(modify_yaml, Lock()), load_yaml(ROOT / "dvc.lock")
     names = list(whole["stages"])
     for name, value in ((names[3], {"cmd": "other"}), ("new", {"cmd": "x", "words": WORDS})):
         with modify(str(place)) as data:
@@ -160,7 +160,7 @@ def test_locks_of_any_look_are_read_as_yaml(text: str) -> None:
 def test_a_lock_that_cannot_be_read_is_refused_by_dvc(more: str) -> None:
     for text in (ODD + more, HEAD + more + ODD.removeprefix(HEAD)):
         with pytest.raises(YAMLFileCorruptedError):
-            remembering(parse_yaml)(text, "dvc.lock")
+            remembering(parse_yaml, Lock())(text, "dvc.lock")
 
 
 def test_a_setting_is_found_where_its_key_says_or_as_before() -> None:

@@ -17,6 +17,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -193,10 +194,17 @@ class _Search:
         return max(self.shares, key=lambda rate: self.shares[rate])
 
     def _ended(self, rate: float) -> Iterator[tuple[int, Ended]]:
+        """The first few by themselves: each that fails takes all steps, and few settle it."""
         order = sorted(range(len(self.rows)), key=lambda row: -self._steps[row])
-        run = self.tuner.descent(self.face, [self.rows[row] for row in order], rate)
-        for end in bar(run.ended(), f"try {rate:g}", len(order)):
-            yield order[end.row], end
+        few = len(order) - self.enough + 3  # two more than have to
+        parts = (order[:few], order[few:])
+        ends = chain.from_iterable(self._run(part, rate) for part in parts if part)
+        yield from bar(ends, f"try {rate:g}", len(order))
+
+    def _run(self, part: Sequence[int], rate: float) -> Iterator[tuple[int, Ended]]:
+        run = self.tuner.descent(self.face, [self.rows[row] for row in part], rate)
+        for end in run.ended():
+            yield part[end.row], end
 
 
 def group(face: Face, requests: Sequence[Request], k: int) -> list[Row]:

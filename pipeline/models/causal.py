@@ -90,10 +90,25 @@ class Causal(Face):
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
         """Greedy continuations. Raises DataError where one would outgrow the context."""
         rows = self._continue(prompts, max(lengths) + SLACK, do_sample=False)
-        return [
-            Written(self._decode(row[: length + SLACK]), self._decode(row[:length]))
-            for row, length in zip(rows, lengths, strict=True)
-        ]
+        return [self._written(row, length) for row, length in zip(rows, lengths, strict=True)]
+
+    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
+        """Few tokens follow, where prompt and target are tokenised apart as they are together."""
+        encoded = self.tokenise(pairs)
+        read = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
+        apart = [ids + item.labels == item.ids for ids, item in zip(read, encoded, strict=True)]
+        known = [item for item, alike in zip(encoded, apart, strict=True) if alike]
+        if not known:
+            return [None] * len(pairs)
+        rows = self._go_on([item.ids for item in known], SLACK, do_sample=False)
+        found = iter(
+            self._written(item.labels + row, len(item.labels))
+            for item, row in zip(known, rows, strict=True)
+        )
+        return [next(found) if alike else None for alike in apart]
+
+    def _written(self, ids: list[int], length: int) -> Written:
+        return Written(self._decode(ids[: length + SLACK]), self._decode(ids[:length]))
 
     def sample(self, prompts: Sequence[str], new_tokens: int, top_k: int = 0) -> list[str]:
         """Continuations of exactly `new_tokens`, drawn from torch's current random state.
@@ -151,15 +166,19 @@ class Causal(Face):
         found = self.model.generation_config.eos_token_id
         return found if isinstance(found, list) else [] if found is None else [found]
 
-    @torch.no_grad()
     def _continue(self, prompts: Sequence[str], new_tokens: int, **options: Any) -> list[list[int]]:
-        """Left padding, so that every prompt ends where its continuation begins."""
-        found = self.tokenizer(
-            list(prompts), return_tensors="pt", padding=True, padding_side="left"
-        )
-        for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
+        read: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
+        for prompt, ids in zip(prompts, read, strict=True):
             # The last token is written and never read.
-            self._check_length(prompt, length + new_tokens - 1)
+            self._check_length(prompt, len(ids) + new_tokens - 1)
+        return self._go_on(read, new_tokens, **options)
+
+    @torch.no_grad()
+    def _go_on(self, read: Sequence[list[int]], new_tokens: int, **options: Any) -> list[list[int]]:
+        """Left padding, so that every text ends where its continuation begins."""
+        found = self.tokenizer.pad(
+            {"input_ids": list(read)}, padding_side="left", return_tensors="pt"
+        )
         ids_BT = found["input_ids"].to(self.device)
         with unbent(self.model):
             output_BT = self.model.generate(

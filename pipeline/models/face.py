@@ -126,6 +126,14 @@ class Face(ABC):
             DataError: a prompt, or what is to be written, does not fit the context.
         """
 
+    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
+        """What `write` gives for prompts to which the model is known to say the target.
+
+        Known from teacher forcing: each target token is the argmax, so that only what follows has
+        to be written, if anything does. None where that does not tell.
+        """
+        return [None] * len(pairs)
+
     def encode(self, pairs: Sequence[tuple[str, str]]) -> Batch:
         """`tokenise`, then `collate`."""
         return self.collate(self.tokenise(pairs))
