@@ -63,6 +63,8 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
 
 def check(probes: Sequence[Probe]) -> None:
     """Raises DataError where a probe is none, or its prompt or target is not text."""
+    if not isinstance(probes, Sequence) or isinstance(probes, str):
+        raise DataError(expected="probes in a list", found=repr(probes)[:80], remedy=_FORMS)
     for number, probe in enumerate(probes, 1):
         known = isinstance(probe, Probe)
         _probe(vars(probe) if known else probe, f"probe {number}")
