@@ -14,6 +14,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,8 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-MODULES = (
+STAGES = (  # what stages import
     "pandas",
     "pyarrow.parquet",
     "sklearn.feature_extraction.text",
@@ -32,10 +34,8 @@ MODULES = (
     "transformers.models.bart.modeling_bart",
     "transformers.models.bert.modeling_bert",
     "transformers.models.gpt2.modeling_gpt2",
-    "dvc.cli.parser",
-    "dvc.repo.reproduce",
-    "dvc.dvcfile",
 )
+MODULES = (*STAGES, "dvc.cli.parser", "dvc.repo.reproduce", "dvc.dvcfile")
 
 _POLL = 0.02  # seconds between looks at whether a fork has ended
 _ALIVE = 1.0  # and at whether those live for whom it works
@@ -56,14 +56,24 @@ def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(place))
             listener.listen()
-            words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno())]
-            words += [str(os.getpid()), *modules]
-            server = subprocess.Popen(words, pass_fds=[listener.fileno()])
+            server = serving(listener, os.getpid(), modules)
         try:
             yield folder
         finally:
             server.terminate()
             server.wait()
+
+
+def serving(
+    listener: socket.socket, parent: int, modules: Sequence[str], **how: Any
+) -> subprocess.Popen[bytes]:
+    """A server at a bound socket, for as long as the process `parent` lives.
+
+    Args:
+        how: as `subprocess.Popen` takes it.
+    """
+    words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno()), str(parent)]
+    return subprocess.Popen([*words, *modules], pass_fds=[listener.fileno()], **how)
 
 
 def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -74,12 +84,15 @@ def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, st
 
 def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
     """Import what is slow, then fork for whoever asks."""
+    import psutil
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks hears of it, and passes it on
+    master = psutil.Process(parent)
     for module in modules:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     with socket.socket(fileno=listener) as sock:
-        while os.getppid() == parent:  # or it was killed, and nobody will ask any more
+        while _lives(master):  # or it was killed, and nobody will ask any more
             if not select.select([sock], [], [], _ALIVE)[0]:
                 continue
             connection, _ = sock.accept()
@@ -87,6 +100,15 @@ def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
                 if os.fork() == 0:
                     sock.close()
                     _answer(connection)
+        shutil.rmtree(Path(sock.getsockname()).parent, ignore_errors=True)
+
+
+def _lives(process: Any) -> bool:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _answer(connection: socket.socket) -> None:
@@ -148,23 +170,24 @@ def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _ask(place: str, words: Sequence[str]) -> int:
+def ask(sock: socket.socket, words: Sequence[str]) -> int:
+    """Have the server at a connected socket run `python WORDS...`; its exit code."""
     parent = os.getppid()
     request = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ)}
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(place)
-        socket.send_fds(sock, [json.dumps(request).encode()], [0, 1, 2])
-        while True:
-            try:
-                if select.select([sock], [], [], _ALIVE)[0]:
-                    return int(sock.recv(16) or b"1")
-                if os.getppid() != parent:  # nobody waits: the fork ends as this process does
-                    return 1
-            except KeyboardInterrupt:  # the fork is told, and says how it ended
-                sock.sendall(_INTERRUPT)
+    socket.send_fds(sock, [json.dumps(request).encode()], [0, 1, 2])
+    while True:
+        try:
+            if select.select([sock], [], [], _ALIVE)[0]:
+                return int(sock.recv(16) or b"1")
+            if os.getppid() != parent:  # nobody waits: the fork ends as this process does
+                return 1
+        except KeyboardInterrupt:  # the fork is told, and says how it ended
+            sock.sendall(_INTERRUPT)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
         _serve(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
-    sys.exit(_ask(sys.argv[1], sys.argv[2:]))
+    with socket.socket(socket.AF_UNIX) as found:
+        found.connect(sys.argv[1])
+        sys.exit(ask(found, sys.argv[2:]))

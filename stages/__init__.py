@@ -1,4 +1,4 @@
-"""One thin entry per DVC stage: `python -m stages.fit zsre-mend`.
+"""One thin entry per DVC stage: `python -m stages fit zsre-mend`.
 
 An entry reads its settings and inputs, calls the library, and saves. What a user got wrong ends it
 with one message; everything else is a defect and keeps its traceback.

@@ -50,7 +50,7 @@ LAYERS = (
     "metrics",
     "studies places",
     "results composition warm quick_dvc",
-    "lanes",
+    "lanes standby",
     "reporting tracking",
     "readme settings",
     "editable",

@@ -184,12 +184,12 @@ def test_dvc_shows_what_is_wrong_with_an_override(
 
 
 def test_stages_refuse_by_name_what_a_hand_edit_broke(project: Project) -> None:
-    said = project.run("python", "-m", "stages.fit", "zsre-mnd", succeeds=False)
+    said = project.run("python", "-m", "stages", "fit", "zsre-mnd", succeeds=False)
     assert "Did you mean 'zsre-mend'" in said
     record = project.folder / "params.yaml"
     text = record.read_text()
     record.write_text(text.replace("rank: 4", "rank: four"))
-    said = project.run("python", "-m", "stages.fit", "zsre-mend", succeeds=False)
+    said = project.run("python", "-m", "stages", "fit", "zsre-mend", succeeds=False)
     record.write_text(text)
     assert said.strip().startswith(
         "SettingsError: expected settings.zsre-mend.rank to be a whole number; found 'four'"

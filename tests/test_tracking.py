@@ -186,7 +186,7 @@ def test_locked_hashes_are_dvcs_own(tmp_path: Path) -> None:
         "schema: '2.0'\n"
         "stages:\n"
         "  label@zsre:\n"
-        "    cmd: python -m stages.label zsre\n"
+        "    cmd: python -m stages label zsre\n"
         "    outs:\n"
         "    - path: data/tiny/zsre/labelled\n"
         "      hash: md5\n"

@@ -85,7 +85,7 @@ def restore(editor: Editor, face: Face, folder: Path, base_hash: str) -> None:
     except (RuntimeError, KeyError, AssertionError) as error:  # of load_state_dict, or of names
         raise EditorError(
             expected=f"settings that the editor in {folder} was fitted with",
-            found=" ".join(str(error).split()).rstrip(".")[:300],
+            found=" ".join(str(error).split())[:300],
             remedy=f"Leave out what was set otherwise: they lie beside it in {_SETTINGS}.",
         ) from error
 

@@ -52,7 +52,7 @@ def read_kept(path: Path, what: str) -> Any:
         return read_json(path)
     except DataError as error:
         raise DataError(
-            expected=f"{what} in {path}", found=error.found.rstrip("."), remedy=_ways_out(path)
+            expected=f"{what} in {path}", found=error.found, remedy=_ways_out(path)
         ) from error
 
 
