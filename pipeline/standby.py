@@ -39,8 +39,11 @@ def run(module: str, words: Sequence[str]) -> int:
 
 
 def _dvc() -> int | None:
-    """The DVC that runs this as a stage, if one does and this is no fork of a warm process."""
-    if "DVC_STAGE" not in os.environ or "torch" in sys.modules or not hasattr(os, "fork"):
+    """The DVC that runs this as a stage, if one does and this is no fork of a warm process.
+
+    On Linux alone: elsewhere a fork of a process that has imported much may not be safe.
+    """
+    if "DVC_STAGE" not in os.environ or "torch" in sys.modules or sys.platform != "linux":
         return None
     import psutil
 

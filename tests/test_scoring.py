@@ -108,6 +108,22 @@ def test_answers_that_teacher_forcing_tells_are_those_that_would_be_written(
     assert any(row["gen_exact"] for row in told)
 
 
+def test_a_target_that_joins_its_prompts_last_token_leaves_the_others_in_their_rows() -> None:
+    """Then teacher forcing tells nothing of the prompt alone, whose tokens are others."""
+    face = make_face("gpt2")
+    cases = make_cases(face, 6)
+    edits = ft.Editor(ft.Config(rate=1e-2, steps=60)).edit(face, [c.request() for c in cases])
+    pairs = [(case.prompt, case.target_new) for case in cases]
+    pairs[2] = (pairs[2][0] + pairs[2][1][:2], pairs[2][1][2:])
+    with applied(face.model, edits.patch):
+        found = face.completed(pairs)
+        written = face.write([p for p, _ in pairs], [len(e.labels) for e in face.tokenise(pairs)])
+    assert found[2] is None
+    assert [a for i, a in enumerate(found) if i != 2] == [
+        a for i, a in enumerate(written) if i != 2
+    ]
+
+
 @pytest.mark.parametrize("architecture", ["bart", "t5"])
 def test_a_target_is_spelled_up_to_where_its_text_ends(architecture: str) -> None:
     face = make_face(architecture)

@@ -93,19 +93,21 @@ class Causal(Face):
         return [self._written(row, length) for row, length in zip(rows, lengths, strict=True)]
 
     def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
-        """Few tokens follow, where prompt and target are tokenised apart as they are together."""
+        """Few tokens follow; of use where a prompt's tokens are the same with and without a target.
+
+        All are written on, so that each row is in its place: edits go by rows.
+        """
         encoded = self.tokenise(pairs)
+        for (prompt, _), item in zip(pairs, encoded, strict=True):
+            self._check_length(prompt, len(item.ids) + SLACK - 1)
         read = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
-        apart = [ids + item.labels == item.ids for ids, item in zip(read, encoded, strict=True)]
-        known = [item for item, alike in zip(encoded, apart, strict=True) if alike]
-        if not known:
-            return [None] * len(pairs)
-        rows = self._go_on([item.ids for item in known], SLACK, do_sample=False)
-        found = iter(
+        rows = self._go_on([item.ids for item in encoded], SLACK, do_sample=False)
+        return [
             self._written(item.labels + row, len(item.labels))
-            for item, row in zip(known, rows, strict=True)
-        )
-        return [next(found) if alike else None for alike in apart]
+            if ids + item.labels == item.ids
+            else None
+            for ids, item, row in zip(read, encoded, rows, strict=True)
+        ]
 
     def _written(self, ids: list[int], length: int) -> Written:
         return Written(self._decode(ids[: length + SLACK]), self._decode(ids[:length]))
