@@ -64,6 +64,7 @@ def _place(master: int) -> Path | None:
 
 
 def _leave_server(place: Path, master: int) -> None:
+    """Where none can be left, each stage starts by itself, as it would without."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as listener:
         place.unlink(missing_ok=True)  # of an earlier process of this number
         listener.bind(str(place))
