@@ -34,7 +34,9 @@ def register() -> None:
     from omegaconf import OmegaConf
 
     def resolve(name: str, *, _root_: DictConfig) -> Any:
-        values = {key: OmegaConf.to_container(_root_, resolve=False)[key] for key in _NEEDED}  # type: ignore[index, call-overload]
+        whole = OmegaConf.to_container(_root_, resolve=False)
+        assert isinstance(whole, dict)
+        values = {key: whole[key] for key in _NEEDED}
         return OmegaConf.create({"value": derive(values)[name]}).value
 
     OmegaConf.register_new_resolver("errata", resolve, replace=True)
@@ -121,10 +123,10 @@ def _refuse_nameless(overrides: Sequence[str]) -> None:
 
 
 def parse(text: str) -> Params:
-    """Composed text as plain values."""
-    from omegaconf import OmegaConf
+    """Composed text as plain values, read as the record is."""
+    from ruamel.yaml import YAML
 
-    values = OmegaConf.to_container(OmegaConf.create(text))
+    values = YAML(typ="safe").load(text)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

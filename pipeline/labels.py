@@ -156,8 +156,10 @@ def _wikitext(desk: _Desk, cases: Sequence[Case]) -> list[Case]:
             open_cases = [case for case in cases if case.id not in targets]
             for part in desk.chunks(open_cases, "samples"):
                 texts = sampler.sample([case.prompt for case in part], length)
-                for case, text in zip(part, texts, strict=True):
-                    if text.strip() and _count(desk.face, case.prompt, text) == length:
+                said = [(c, text) for c, text in zip(part, texts, strict=True) if text.strip()]
+                counts = _counts(desk.face, [(case.prompt, text) for case, text in said])
+                for (case, text), count in zip(said, counts, strict=True):
+                    if count == length:
                         targets[case.id] = text
     return [replace(case, target_new=targets.get(case.id, "")) for case in cases]
 
@@ -184,17 +186,17 @@ def _correct(desk: _Desk, cases: Sequence[Case]) -> list[Case]:
     return wrong
 
 
-def _count(face: Face, prompt: str, target: str) -> int:
-    return len(face.tokenise([(prompt, target)])[0].labels)
+def _counts(face: Face, pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Tokens of each target."""
+    return [len(encoded.labels) for encoded in face.tokenise(pairs)] if pairs else []
 
 
 def _predict(desk: _Desk, cases: Sequence[Case]) -> list[Case]:
     """The base model's own free answer to every edit prompt."""
     found = []
     for part in desk.chunks(cases, "predictions"):
-        lengths = [
-            _count(desk.face, case.prompt, case.target_new or case.target_true) for case in part
-        ]
+        asked = [(case.prompt, case.target_new or case.target_true) for case in part]
+        lengths = _counts(desk.face, asked)
         answers = desk.face.write([case.prompt for case in part], lengths)
         found += [
             replace(case, prediction=answer.opening)

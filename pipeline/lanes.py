@@ -26,6 +26,7 @@ from pathlib import Path
 
 from pipeline.config import Params
 from pipeline.errors import ErrataError, SettingsError
+from pipeline.quick_dvc import PARSED
 from pipeline.results import report_folder
 from pipeline.warm import warm, with_python_of
 
@@ -78,6 +79,7 @@ def repro(root: Path, params: Params, jobs: int | None = None) -> None:
     environment = with_python_of(os.environ, Path(sys.executable).parent)  # stages say `python`
     dvc = _Dvc(root, environment)
     with _ended_by_signals(dvc), warm() as folder:  # it imports while DVC looks
+        environment[PARSED] = str(folder)
         if stale := dvc.stale():
             dvc.environment = with_python_of(environment, folder)
             if count > 1:

@@ -1,7 +1,8 @@
 """`dvc` that reads its files once and fast: `python -m pipeline.quick_dvc repro`.
 
 For each stage that it is asked for, DVC parses lock, graph and settings anew, half a second each
-time; here a text that was parsed is not parsed again. And to keep the comments of a file that it
+time; here a text that was parsed is not parsed again, nor by later calls where `PARSED` names a
+folder to keep it in. And to keep the comments of a file that it
 changes, DVC parses its lock with the parser that is written in Python: two and a half seconds for
 7,500 lines, after every stage. A lock has no comments, so libyaml does it, and of the lock only the
 stages that changed. What is written reads the same, and is the same bytes but for texts with
@@ -14,6 +15,8 @@ one.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 import re
 import sys
@@ -33,6 +36,7 @@ from pipeline.storage import write_aside
 
 Modify = Callable[..., AbstractContextManager[dict[str, Any]]]
 Parse = Callable[..., Any]
+PARSED = "ERRATA_PARSED"  # the variable that names a folder of our own
 
 
 class _Plain(SafeRepresenter):
@@ -45,20 +49,57 @@ _Plain.add_representer(
 _Plain.add_representer(OrderedDict, SafeRepresenter.represent_dict)
 
 
+class Parsed:
+    """What texts say, pickled so that whoever asks gets a value of his own.
+
+    Args:
+        folder: where it is kept for later calls; None: nowhere.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._known: dict[str, bytes] = {}
+
+    def value(self, text: str, parse: Callable[[str], Any]) -> Any:
+        """What `parse` makes of a text, now or when it was asked before."""
+        if text not in self._known:
+            found = self._kept(text)
+            if found is None:
+                found = pickle.dumps(parse(text))
+                self._keep(text, found)
+            self._known[text] = found
+        return pickle.loads(self._known[text])  # our own, of a moment ago
+
+    def _kept(self, text: str) -> bytes | None:
+        with suppress(OSError):
+            return None if self.folder is None else self._place(text).read_bytes()
+        return None
+
+    def _keep(self, text: str, value: bytes) -> None:
+        if self.folder is not None:
+            part = self.folder / str(os.getpid())  # another call may be at the same text
+            with suppress(OSError):
+                part.write_bytes(value)
+                part.replace(self._place(text))
+
+    def _place(self, text: str) -> Path:
+        assert self.folder is not None
+        return self.folder / hashlib.sha256(text.encode()).hexdigest()
+
+
 class Lock:
     """Locks, stage by stage: what was read or written once is neither parsed nor written again."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, bytes] = {}  # of each stage's text
+    def __init__(self, parsed: Parsed | None = None) -> None:
+        self.parsed = parsed or Parsed()
 
     def read(self, text: str) -> dict[str, Any]:
         """What a lock says."""
         blocks = _blocks(text)
-        if blocks is None or not all(map(self._know, blocks)):
+        known = [self.parsed.value(block, _stage) for block in blocks or ()]
+        if blocks is None or not all(known):
             return _whole(text)
-        stages: dict[str, Any] = {}
-        for block in blocks:
-            stages |= pickle.loads(self._values[block])  # our own, of a moment ago
+        stages = {name: value for stage in known for name, value in stage.items()}
         if len(stages) < len(blocks):  # to be refused, like any mapping that says a key twice
             return _whole(text)
         return {"schema": "2.0", "stages": stages}
@@ -69,9 +110,9 @@ class Lock:
         if blocks is None or list(data) != ["schema", "stages"]:
             return dumped(data)
         known = {}
-        for block in filter(self._know, blocks):
-            ((name, value),) = pickle.loads(self._values[block]).items()
-            known[name] = repr(value), block
+        for block in blocks:
+            for name, value in self.parsed.value(block, _stage).items():
+                known[name] = repr(value), block
         parts = []
         for name, value in data["stages"].items():
             shown, block = known.get(name, ("", ""))
@@ -80,17 +121,14 @@ class Lock:
             parts.append(block)
         return "".join([_HEAD, *parts])
 
-    def _know(self, block: str) -> bool:
-        """Whether a block is one stage, as any lock has it."""
-        if block not in self._values:
-            try:
-                stage = _yaml().load(block)
-            except YAMLError:  # torn, or of use only together with others
-                return False
-            if not isinstance(stage, dict) or len(stage) != 1:
-                return False
-            self._values[block] = pickle.dumps(stage)
-        return True
+
+def _stage(block: str) -> dict[str, Any]:
+    """What a block says of one stage; nothing where it is none by itself, as a torn lock has it."""
+    try:
+        stage = _yaml().load(block)
+    except YAMLError:  # or of use only together with others
+        return {}
+    return stage if isinstance(stage, dict) and len(stage) == 1 else {}
 
 
 def _blocks(text: str) -> list[str] | None:
@@ -131,7 +169,6 @@ def quick(modify: Modify, lock: Lock) -> Modify:
 
 def remembering(parse: Parse, lock: Lock) -> Parse:
     """DVC's `parse_yaml`, each text once; every caller gets values of its own."""
-    known: dict[str, bytes] = {}
 
     def parsed(text: str, path: Any, typ: str = "safe") -> Any:
         if typ != "safe":  # with comments, to be changed
@@ -139,9 +176,7 @@ def remembering(parse: Parse, lock: Lock) -> Parse:
         if Path(path).name == "dvc.lock":
             with suppress(YAMLError):  # DVC shall say itself what is wrong
                 return lock.read(text)
-        if text not in known:
-            known[text] = pickle.dumps(parse(text, path, typ))
-        return pickle.loads(known[text])  # our own, of a moment ago
+        return lock.parsed.value(text, lambda text: parse(text, path, typ))
 
     return parsed
 
@@ -186,7 +221,8 @@ def main() -> int:
 
     if "--wait-for-lock" in sys.argv:
         repository.DEFAULT_TIMEOUT /= 10  # between looks it sleeps for a sixth of it
-    lock = Lock()
+    parsed = Parsed(Path(os.environ[PARSED]) if os.environ.get(PARSED) else None)
+    lock = Lock(parsed)
     dvcfile.modify_yaml = quick(dvcfile.modify_yaml, lock)
     strictyaml.parse_yaml = yaml_files.parse_yaml = remembering(yaml_files.parse_yaml, lock)
     param.dpath = SimpleNamespace(get=straight(param.dpath.get), search=param.dpath.search)

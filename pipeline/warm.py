@@ -90,6 +90,8 @@ def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
     master = psutil.Process(parent)
     for module in modules:
         importlib.import_module(module)
+    if "transformers" in sys.modules:
+        _know_checkpoints()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     with socket.socket(fileno=listener) as sock:
         while _lives(master):  # or it was killed, and nobody will ask any more
@@ -101,6 +103,14 @@ def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
                     sock.close()
                     _answer(connection)
         shutil.rmtree(Path(sock.getsockname()).parent, ignore_errors=True)
+
+
+def _know_checkpoints() -> None:
+    """What transformers works out once, a third of a second, when it opens its first model."""
+    with suppress(ImportError):  # where another version does without
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+        get_checkpoint_conversion_mapping("gpt2")
 
 
 def _lives(process: Any) -> bool:

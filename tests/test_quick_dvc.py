@@ -13,7 +13,7 @@ import pytest
 from dvc.utils.serialize import dumps_yaml, load_yaml, loads_yaml, modify_yaml
 from dvc.utils.serialize._yaml import YAMLFileCorruptedError, parse_yaml
 
-from pipeline.quick_dvc import Lock, dumped, quick, remembering, straight
+from pipeline.quick_dvc import Lock, Parsed, dumped, quick, remembering, straight
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["yes", "null", "", "1e-3", "0123", "a: b", "- x", "#", "ü — é", "x " * 90, "~", "true"]
@@ -74,6 +74,23 @@ def test_a_text_is_parsed_once_and_its_values_are_not_shared() -> None:
     quickly("a", "one.yaml", typ="rt")
     quickly("a", "one.yaml", typ="rt")
     assert asked == ["safe a", "safe b", "rt a", "rt a"]
+
+
+def test_what_was_parsed_is_kept_for_later_calls(tmp_path: Path) -> None:
+    """Values stay each caller's own; a folder that is gone costs nothing but the parsing."""
+    asked: list[str] = []
+
+    def parse(text: str) -> list[str]:
+        asked.append(text)
+        return [text]
+
+    for name in ("here", "here", "gone", "gone"):
+        folder = tmp_path / name
+        (tmp_path / "here").mkdir(exist_ok=True)
+        parsed = Parsed(folder)
+        parsed.value("a", parse).append("changed")
+        assert parsed.value("a", parse) == ["a"]
+    assert len(asked) == 1 + 2
 
 
 def test_dvc_runs_with_it(tmp_path: Path) -> None:

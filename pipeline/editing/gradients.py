@@ -1,9 +1,9 @@
 """u and δ: the two factors of a linear map's gradient, for every edit of a batch in one pass.
 
 For y = W u, the gradient of a row's loss is Σ_t δ_t u_tᵀ with δ = ∂L/∂y (MEND appendix D). Both are
-read off one forward and one backward pass: the inputs are recorded, and a zero that requires grad
-is added to the outputs. No gradient of a weight's size is ever formed, and nothing below the first
-site keeps a graph.
+read off one forward and one backward pass: inputs and outputs are recorded, and an output that has
+no graph begins one. No gradient of a weight's size is ever formed, and nothing below the first site
+keeps a graph.
 
 Shape suffixes: R edits (rows of the batch), T positions, I inputs, O outputs.
 """
@@ -45,16 +45,17 @@ class EditPass:
 
 @dataclass
 class _Recorder:
-    """What one site saw: its inputs, and the zeros added to its outputs."""
+    """What one site saw: its inputs, and its outputs."""
 
     inputs: list[Tensor]
-    zeros: list[Tensor]
+    outputs: list[Tensor]
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        zero = torch.zeros_like(output, requires_grad=True)
+        if not output.requires_grad:  # not by a leaf: torch's own hooks on modules bear none
+            output = output + output.new_zeros((), requires_grad=True)
         self.inputs.append(inputs[0])
-        self.zeros.append(zero)
-        return output + zero
+        self.outputs.append(output)
+        return output
 
 
 def token_gradients(
@@ -82,12 +83,12 @@ def token_gradients(
             stack.callback(handle.remove)
         logits_NV = face.logits(batch)
         loss_R = loss(logits_NV, batch)
-        zeros = [zero for recorder in recorders.values() for zero in recorder.zeros]
-        deltas = iter(torch.autograd.grad(loss_R.sum(), zeros, create_graph=create_graph))
+        outputs = [output for recorder in recorders.values() for output in recorder.outputs]
+        deltas = iter(torch.autograd.grad(loss_R.sum(), outputs, create_graph=create_graph))
     found = {}
     for site, recorder in recorders.items():
-        u = torch.cat([_rows(x, batch.rows) for x in recorder.inputs], dim=1)
-        delta = torch.cat([_rows(next(deltas), batch.rows) for _ in recorder.zeros], dim=1)
+        u = _joined([_rows(x, batch.rows) for x in recorder.inputs])
+        delta = _joined([_rows(next(deltas), batch.rows) for _ in recorder.outputs])
         found[site] = TokenGradients(u if create_graph else u.detach(), delta)
     hit_R = exact(logits_NV.detach(), batch)
     return EditPass(found, loss_R if create_graph else loss_R.detach(), hit_R)
@@ -98,6 +99,11 @@ def gradient_patch(gradients: dict[str, TokenGradients], scale: float) -> Patch:
     return Patch(
         {site: Factors(scale * found.delta_RTO, found.u_RTI) for site, found in gradients.items()}
     )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """What a site saw in one pass or several, position after position."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
 def _rows(x: Tensor, rows: int) -> Tensor:

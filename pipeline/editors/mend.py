@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.editing import metalearn
 from pipeline.editing.aggregate import LeastSquares, wanted
@@ -74,6 +75,9 @@ class Config:
     outer: metalearn.Config = field(default_factory=metalearn.Config)
 
 
+_BELOW_ZERO = -torch.finfo(torch.float32).tiny
+
+
 class Block(nn.Module):
     """x + max(0, s ⊙ (U V x + b) + o): one of Eq. 3's two lines."""
 
@@ -95,7 +99,8 @@ class Block(nn.Module):
     def forward(self, x_ND: Tensor, own_NM: Tensor) -> Tensor:
         hidden_ND = torch.addmm(self.bias, x_ND @ self.V.T, self.U.T)
         hidden_ND = torch.addcmul(own_NM @ self.shift_MD, hidden_ND, own_NM @ self.scale_MD)
-        active_ND = hidden_ND.clamp(min=0)  # relu has no gradient at 0, where training starts
+        # Relu has no gradient at 0, where training starts. Clamp has, and takes five times as long.
+        active_ND = F.threshold(hidden_ND, _BELOW_ZERO, 0.0)
         return x_ND + active_ND if self.residual else active_ND
 
 
@@ -243,7 +248,8 @@ class Mend(metalearn.Learner):
 
 
 def _live(found: TokenGradients) -> Tensor:
-    return (found.u_RTI != 0).any(-1) & (found.delta_RTO != 0).any(-1)
+    """Where neither factor is zero throughout, told by sums: they are sooner known than any()."""
+    return (found.u_RTI.abs().sum(-1) != 0) & (found.delta_RTO.abs().sum(-1) != 0)
 
 
 def _back(x_ND: Tensor, live_RT: Tensor) -> Tensor:

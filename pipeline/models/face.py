@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -89,7 +90,7 @@ class Face(ABC):
         """The only answers there are, most of all of a classifier; empty where words are free."""
         return ()
 
-    @property
+    @cached_property  # asked for each text, and slow to find
     def context(self) -> int:
         """The longest input the model was built for, in tokens."""
         config = self.model.config.get_text_config()
