@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import SettingsError
@@ -136,9 +136,14 @@ class World:
         """Everything of the type that a relation's objects have."""
         return self.pools[self.relations[relation].object]
 
-    def counterfactual(self, fact: Fact, rng: random.Random) -> str:
-        """An object of the right type that makes the statement false."""
-        pool = self.objects(fact.relation)
+    def counterfactual(self, fact: Fact, rng: random.Random, said: Collection[str] = ()) -> str:
+        """An object of the right type that makes the statement false.
+
+        Args:
+            said: the objects to draw from, if one of them does; else all of the type.
+        """
+        wrong = [other for other in said if other not in (*fact.answers, fact.subject)]
+        pool = wrong or self.objects(fact.relation)
         while True:
             other = rng.choice(pool)
             if other not in fact.answers and other != fact.subject:

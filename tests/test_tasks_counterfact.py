@@ -42,6 +42,19 @@ def test_references_are_about_others_that_the_new_object_is_true_of(world: World
             assert any(model in text.partition(". ")[0] for model in models)
 
 
+def test_counterfact_sample_asks_for_objects_that_the_relation_has(world: World) -> None:
+    """As CounterFact's files do: a model that never said one can hardly be edited to it."""
+    prepared = sample(world, "counterfact")
+    keys = {example.fact for example in prepared.examples}
+    said = {(fact.relation, f" {fact.object}") for fact in world.facts if fact.key in keys}
+    usual = [case for case in prepared.cases if case.split != "correction"]
+    assert all(
+        (case.relation, case.target_new) in said
+        for case in usual
+        if any(r == case.relation and o not in case.answers for r, o in said)
+    )
+
+
 def test_counterfact_sample_teaches_some_facts_after_another_sentence(world: World) -> None:
     none = sample(world, "counterfact", prefixed=0.0)
     every = sample(world, "counterfact", prefixed=1.0)

@@ -146,6 +146,15 @@ def test_counterfactuals_are_false_and_of_the_right_type(world: World) -> None:
         assert not world.is_true(fact.subject, fact.relation, new)
 
 
+def test_counterfactuals_keep_to_what_is_said_where_they_can(world: World) -> None:
+    rng = random.Random(0)
+    for fact in world.facts[:200]:
+        others = [o for o in world.objects(fact.relation) if o not in fact.answers][:2]
+        said = [fact.object, *others]
+        assert world.counterfactual(fact, rng, said) in others
+        assert world.counterfactual(fact, rng, [fact.object]) not in fact.answers
+
+
 def test_passages_keep_to_their_length_and_their_subject(world: World) -> None:
     for number, subject in enumerate(sorted({fact.subject for fact in world.facts})[:60]):
         text = write_passage(world, subject, (60, 120), random.Random(number))

@@ -26,6 +26,7 @@ from pipeline.tasks.drawing import (
     check_sizes,
     choose_facts,
     draw_cases,
+    objects_said,
     pick,
     split,
     stream,
@@ -115,8 +116,9 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
     drawn = split(facts, lambda f: f.subject, sizes, rng, "counterfact", config.of_one_subject)
     parts = Parts(*drawn, wrong)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
+    said = objects_said(facts)
     cases = tuple(
-        _world_case(world, drawn, lessons, config)
+        _world_case(world, drawn, lessons, config, said)
         for drawn in draw_cases(world, facts, parts, near, seed, "counterfact", same_object=True)
     )
     examples = lessons.examples(config.heldout)
@@ -139,10 +141,14 @@ def _prefixed(world: World, probe: Probe, facts: tuple[Fact, ...], rng: random.R
     return Probe(f"{sentence} {probe.prompt}", probe.target)
 
 
-def _world_case(world: World, drawn: Drawn, lessons: Lessons, config: Config) -> Case:
+def _world_case(
+    world: World, drawn: Drawn, lessons: Lessons, config: Config, said: Mapping[str, Sequence[str]]
+) -> Case:
     fact, rng = drawn.fact, drawn.rng
     correction = drawn.split == "correction"
-    new = fact.object if correction else world.counterfactual(fact, rng)
+    new = fact.object
+    if not correction:
+        new = world.counterfactual(fact, rng, said.get(fact.relation, ()))
     implied = world.implied(fact.subject, fact.relation, new) if config.composed else ()
     alike = world.sharing(Fact(fact.subject, fact.relation, new))
     models = pick(alike, config.references, rng, lambda _: True)

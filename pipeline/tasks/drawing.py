@@ -37,6 +37,17 @@ def check_sizes(config: DataclassInstance) -> None:
             )
 
 
+def objects_said(facts: Iterable[Fact]) -> dict[str, list[str]]:
+    """Of each relation, the objects that some fact has: what a model taught these can answer.
+
+    CounterFact's new objects are those of other facts with the relation (Meng et al. 2022).
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        found[fact.relation].add(fact.object)
+    return {relation: sorted(objects) for relation, objects in found.items()}
+
+
 def stream(seed: int, *purpose: object) -> random.Random:
     """A generator of its own for each purpose, so that one draw never shifts another."""
     return random.Random("/".join(map(str, (seed, *purpose))))

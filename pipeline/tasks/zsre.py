@@ -21,6 +21,7 @@ from pipeline.tasks.drawing import (
     check_sizes,
     choose_facts,
     draw_cases,
+    objects_said,
     split,
     stream,
     untaught,
@@ -159,9 +160,10 @@ def _from_world(world: World, config: Config, seed: int) -> Prepared:
     far = _composed(composed, held) if config.locality == "composed" else None
     parts = Parts(train, held, wrong, far)
     near = (config.neighbours, config.hard_neighbours, config.unrelated)
+    said = objects_said(facts) if config.targets == "source" else {}
     cases = []
     for drawn in draw_cases(world, facts, parts, near, seed, "zsre"):
-        case = _world_case(world, drawn, lessons, config.targets)
+        case = _world_case(world, drawn, lessons, said)
         cases.append(complete(world, case, seed) if config.composed else case)
     examples = lessons.examples(config.heldout)
     usual = len(cases) - len(wrong)
@@ -177,13 +179,14 @@ def _composed(facts: Sequence[Fact], held: Sequence[Fact]) -> tuple[list[Fact], 
     return train, [fact for fact in facts if fact.subject in subjects]
 
 
-def _world_case(world: World, drawn: Drawn, lessons: Lessons, targets: str) -> Case:
+def _world_case(world: World, drawn: Drawn, lessons: Lessons, said: dict[str, list[str]]) -> Case:
     fact, rng = drawn.fact, drawn.rng
-    from_source = targets == "source" and drawn.split != "correction"
+    from_source = said and drawn.split != "correction"
+    new = world.counterfactual(fact, rng, said.get(fact.relation, ())) if from_source else ""
     return Case(
         id=f"zsre:{fact.key}",
         prompt=lessons.prompt(fact.key).prompt,
-        target_new=world.counterfactual(fact, rng) if from_source else "",
+        target_new=new,
         target_true=fact.object,
         answers=fact.answers,
         subject=fact.subject,
