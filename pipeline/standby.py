@@ -70,4 +70,4 @@ def _leave_server(place: Path, master: int) -> None:
         listener.bind(str(place))
         listener.listen()
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        warm.serving(listener, master, warm.STAGES, start_new_session=True, **quiet)
+        warm.serving(listener, master, warm.STAGES, warm.LATER, start_new_session=True, **quiet)

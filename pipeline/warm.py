@@ -9,6 +9,7 @@ code is seen.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -28,14 +29,32 @@ from typing import Any
 
 STAGES = (  # what stages import
     "pandas",
+    "pyarrow.dataset",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
-    "sklearn.feature_extraction.text",
+    "ruamel.yaml",
     "torch",
+    "transformers.models.auto.tokenization_auto",
     "transformers.models.bart.modeling_bart",
     "transformers.models.bert.modeling_bert",
     "transformers.models.gpt2.modeling_gpt2",
 )
-MODULES = (*STAGES, "dvc.cli.parser", "dvc.repo.reproduce", "dvc.dvcfile")
+MODULES = (
+    *STAGES,
+    "dvc.cli.parser",
+    "dvc.dvcfile",
+    "dvc.repo.plots",
+    "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.scm",
+    "dulwich.ignore",
+    "pyparsing",
+)
+LATER = (  # what only the last stages import
+    "sklearn.feature_extraction.text",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
+)
 
 _POLL = 0.02  # seconds between looks at whether a fork has ended
 _ALIVE = 1.0  # and at whether those live for whom it works
@@ -43,10 +62,14 @@ _INTERRUPT = b"i"
 
 
 @contextmanager
-def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
+def warm(modules: Sequence[str] = MODULES, later: Sequence[str] = LATER) -> Iterator[Path]:
     """A folder to put in front of PATH; its `python` is warm for as long as the context lasts.
 
     It serves `python -m MODULE WORDS...`, several at once.
+
+    Args:
+        modules: imported before it serves.
+        later: imported when nobody asks for a second.
     """
     with TemporaryDirectory(prefix="errata-") as name:
         folder = Path(name)
@@ -56,7 +79,7 @@ def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(place))
             listener.listen()
-            server = serving(listener, os.getpid(), modules)
+            server = serving(listener, os.getpid(), modules, later)
         try:
             yield folder
         finally:
@@ -65,15 +88,21 @@ def warm(modules: Sequence[str] = MODULES) -> Iterator[Path]:
 
 
 def serving(
-    listener: socket.socket, parent: int, modules: Sequence[str], **how: Any
+    listener: socket.socket,
+    parent: int,
+    modules: Sequence[str],
+    later: Sequence[str],
+    **how: Any,
 ) -> subprocess.Popen[bytes]:
     """A server at a bound socket, for as long as the process `parent` lives.
 
     Args:
+        modules, later: as `warm` takes them.
         how: as `subprocess.Popen` takes it.
     """
     words = [sys.executable, "-P", __file__, "--serve", str(listener.fileno()), str(parent)]
-    return subprocess.Popen([*words, *modules], pass_fds=[listener.fileno()], **how)
+    words += [",".join(modules), ",".join(later)]
+    return subprocess.Popen(words, pass_fds=[listener.fileno()], **how)
 
 
 def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -82,20 +111,19 @@ def with_python_of(environment: Mapping[str, str], folder: Path) -> dict[str, st
     return {**environment, "PATH": path}
 
 
-def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
+def _serve(listener: int, parent: int, modules: Sequence[str], later: Sequence[str]) -> None:
     """Import what is slow, then fork for whoever asks."""
     import psutil
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks hears of it, and passes it on
     master = psutil.Process(parent)
-    for module in modules:
-        importlib.import_module(module)
-    if "transformers" in sys.modules:
-        _know_checkpoints()
+    _import(modules)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     with socket.socket(fileno=listener) as sock:
         while _lives(master):  # or it was killed, and nobody will ask any more
             if not select.select([sock], [], [], _ALIVE)[0]:
+                _import(later[:1])
+                later = later[1:]
                 continue
             connection, _ = sock.accept()
             with connection:
@@ -103,6 +131,14 @@ def _serve(listener: int, parent: int, modules: Sequence[str]) -> None:
                     sock.close()
                     _answer(connection)
         shutil.rmtree(Path(sock.getsockname()).parent, ignore_errors=True)
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    if "transformers" in sys.modules:
+        _know_checkpoints()
+    gc.freeze()  # or each fork looks through half a million objects, now and again
 
 
 def _know_checkpoints() -> None:
@@ -197,7 +233,8 @@ def ask(sock: socket.socket, words: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
-        _serve(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+        first, then = (tuple(filter(None, names.split(","))) for names in sys.argv[4:])
+        _serve(int(sys.argv[2]), int(sys.argv[3]), first, then)
     with socket.socket(socket.AF_UNIX) as found:
         found.connect(sys.argv[1])
         sys.exit(ask(found, sys.argv[2:]))

@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     """A folder with a program, and one with a warm `python`."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "program.py").write_text(PROGRAM)
-    with warm(["colorsys"]) as commands:
+    with warm(["colorsys"], later=["chunk"]) as commands:
         yield folder, commands
 
 
@@ -67,6 +67,16 @@ def test_it_ends_as_a_process_would(
     _, err = process.communicate()
     assert process.returncode == code
     assert said in err
+
+
+def test_what_is_wanted_later_is_imported_while_nobody_asks(place: tuple[Path, Path]) -> None:
+    (place[0] / "asks.py").write_text("import sys\nprint('chunk' in sys.modules)")
+    for _ in range(20):
+        out, _ = start(place, module="asks").communicate()
+        if out == "True\n":
+            return
+        time.sleep(1.2)
+    pytest.fail("it was not imported")
 
 
 def test_several_run_at_once(place: tuple[Path, Path]) -> None:
