@@ -69,6 +69,16 @@ def test_it_ends_as_a_process_would(
     assert said in err
 
 
+def test_a_forks_collector_does_not_look_through_what_was_imported(
+    place: tuple[Path, Path],
+) -> None:
+    (place[0] / "counts.py").write_text(
+        "import gc\nprint(gc.get_freeze_count() > 5000, len(gc.get_objects()) < 5000)"
+    )
+    out, _ = start(place, module="counts").communicate()
+    assert out == "True True\n"
+
+
 def test_what_is_wanted_later_is_imported_while_nobody_asks(place: tuple[Path, Path]) -> None:
     (place[0] / "asks.py").write_text("import sys\nprint('chunk' in sys.modules)")
     for _ in range(20):
