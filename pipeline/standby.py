@@ -1,7 +1,7 @@
 """Stages that DVC runs one after another by itself: the first leaves a warm process for the others.
 
 `errata repro` has a warm process of its own; a plain `dvc repro` or `dvc exp run` starts a process
-for every stage, and importing torch and transformers takes five seconds of each. So the first stage
+for every stage, and importing torch and transformers takes six seconds of each. So the first stage
 of such a call leaves a server (`pipeline.warm`) behind, which lives as long as that DVC, and the
 others are forks of it.
 """

@@ -3,8 +3,8 @@
 DVC starts a process for every stage, and importing torch and transformers takes six seconds of
 each; every call of DVC itself takes half a second to import it. The server imports them once and
 waits; the command that takes the place of `python` hands its words, environment and streams over,
-and ends as the fork ends. The project's own modules are imported by each fork anew, so a change of
-code is seen.
+and ends as the fork ends. What only the last stages want it imports while nobody asks. The
+project's own modules are imported by each fork anew, so a change of code is seen.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LATER = (  # what only the last stages import
 )
 
 _POLL = 0.02  # seconds between looks at whether a fork has ended
-_ALIVE = 1.0  # and at whether those live for whom it works
+_ALIVE = 1.0  # and at whether those live for whom it works; if nobody asks as long, it is idle
 _INTERRUPT = b"i"
 
 
@@ -122,8 +122,10 @@ def _serve(listener: int, parent: int, modules: Sequence[str], later: Sequence[s
     with socket.socket(fileno=listener) as sock:
         while _lives(master):  # or it was killed, and nobody will ask any more
             if not select.select([sock], [], [], _ALIVE)[0]:
-                _import(later[:1])
-                later = later[1:]
+                if later:
+                    with suppress(Exception):  # whoever needs it will say what is wrong
+                        _import(later[:1])
+                    later = later[1:]
                 continue
             connection, _ = sock.accept()
             with connection:
@@ -165,10 +167,15 @@ def _answer(connection: socket.socket) -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    # An interrupt may wait in the connection already: it must not meet a fork that ignores it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child = os.fork()
     if child == 0:
         connection.close()
         _run(json.loads(text), streams)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with suppress(OSError):  # the fork does the same: whichever comes first
         os.setpgid(child, child)
     for stream in streams:
@@ -186,7 +193,6 @@ def _answer(connection: socket.socket) -> None:
 
 def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     words, folder, environment = request["words"], request["folder"], request["environment"]
     assert isinstance(words, list)
     assert isinstance(folder, str)
@@ -201,6 +207,7 @@ def _run(request: Mapping[str, object], streams: Sequence[int]) -> None:
     sys.argv = words[1:]
     code: object = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code or 0
@@ -235,6 +242,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "--serve":
         first, then = (tuple(filter(None, names.split(","))) for names in sys.argv[4:])
         _serve(int(sys.argv[2]), int(sys.argv[3]), first, then)
+        sys.exit()
     with socket.socket(socket.AF_UNIX) as found:
         found.connect(sys.argv[1])
         sys.exit(ask(found, sys.argv[2:]))

@@ -224,6 +224,13 @@ def test_the_command_line_chooses_a_studys_editors(study: str) -> None:
     assert parse(compose(ROOT, [f"study={study}", "alg=memit"]))["algs"] == ["memit"]
 
 
+def test_a_wide_base_has_more_keys_than_edits_are_made_at_once() -> None:
+    params = parse(compose(ROOT, ["study=scaling_wide"]))
+    keys = 4 * params["benches"]["counterfact"]["base"]["shape"]["width"]
+    assert keys > max(params["plan"]["ks"]) == 1000
+    assert set(params["algs"]) >= {item["alg"] for item in params["runs"].values()}
+
+
 def test_an_override_of_nothing_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"an override as key=value; found '=3'"):
         compose(ROOT, ["=3"])

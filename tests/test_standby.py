@@ -18,7 +18,7 @@ sys.exit(sys.argv[1] == "fails")
 """
 STAGE = """import sys
 from pipeline import standby, warm
-warm.STAGES = ("colorsys",)
+warm.STAGES, warm.LATER = ("colorsys",), ()
 sys.exit(standby.run("program", sys.argv[1:]))
 """
 # What stands for DVC: it waits for each of its stages, and a shell may stand between them.

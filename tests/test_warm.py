@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     """A folder with a program, and one with a warm `python`."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "program.py").write_text(PROGRAM)
-    with warm(["colorsys"], later=["chunk"]) as commands:
+    with warm(["colorsys"], later=["there_is_no_such", "stringprep"]) as commands:
         yield folder, commands
 
 
@@ -80,7 +80,7 @@ def test_a_forks_collector_does_not_look_through_what_was_imported(
 
 
 def test_what_is_wanted_later_is_imported_while_nobody_asks(place: tuple[Path, Path]) -> None:
-    (place[0] / "asks.py").write_text("import sys\nprint('chunk' in sys.modules)")
+    (place[0] / "asks.py").write_text("import sys\nprint('stringprep' in sys.modules)")
     for _ in range(20):
         out, _ = start(place, module="asks").communicate()
         if out == "True\n":
@@ -149,6 +149,21 @@ def test_an_interrupted_one_tidies_up_and_says_how_it_ended(place: tuple[Path, P
     assert err == ""
 
 
+def test_an_interrupt_while_it_is_waited_for_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(3)\n")
+    (tmp_path / "goes_on.py").write_text("import time\ntime.sleep(30)\nprint('to the end')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with warm(["slow_to_import"], ()) as commands:
+        process = start((tmp_path, commands), module="goes_on")
+        time.sleep(1)  # it asks, and nobody answers yet
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert out == ""
+
+
 def ended(number: int) -> bool:
     """Whether a process is gone, within ten seconds."""
     for _ in range(500):
@@ -183,7 +198,9 @@ def test_a_server_ends_with_the_process_that_it_works_for() -> None:
     program = (
         "import time\n"
         "from pipeline.warm import warm\n"
-        "with warm(['colorsys']) as folder:\n    print(folder, flush=True)\n    time.sleep(30)\n"
+        "with warm(['colorsys'], ()) as folder:\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(30)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
