@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,8 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "layers": (4, 6, 8, 12, 16),
     "width": (64, 128, 256, 512),
 }
-CASES = (1, 2, 4, 8, 16, 32, 64)
+PROMPTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_LINEAR = 0.8  # least exponent at which throughput is said to grow with rows
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,32 @@ def measure(
             Line(f"MEND step, {side}", axis, tuple(values), tuple(taken))
             for side, taken in found.items()
         ]
-    values = CASES[:2] if short else CASES
+    values = PROMPTS[:2] if short else PROMPTS
     made = setup(size, device, dtype, repeats)
     taken = [_scored(made, count) for count in values]
-    lines.append(Line("cases scored together", "rows", tuple(values), tuple(taken)))
+    lines.append(Line("edited prompts scored together", "rows", tuple(values), tuple(taken)))
     return lines
 
 
-def saturation(line: Line) -> tuple[float, int]:
-    """Exponent of throughput in rows up to where it reaches 80 % of its best, and those rows."""
+@dataclass(frozen=True)
+class Saturation:
+    """Where throughput ceases to grow with rows: its exponent up to there, and how much that is."""
+
+    exponent: float
+    rows: int
+    share_of_best: float
+
+
+def saturation(line: Line) -> Saturation:
+    """The rows up to which every step multiplies throughput by its own factor to 0.8 at least."""
     rates = [value / second for value, second in zip(line.values, line.seconds, strict=True)]
-    end = next(i for i, rate in enumerate(rates) if rate >= 0.8 * max(rates))
-    if end == 0:
-        return math.nan, line.values[0]
-    return slope(line.values[: end + 1], rates[: end + 1]), line.values[end]
+    end = 0
+    while (
+        end + 1 < len(rates) and slope(line.values[end : end + 2], rates[end : end + 2]) >= _LINEAR
+    ):
+        end += 1
+    exponent = slope(line.values[: end + 1], rates[: end + 1]) if end else math.nan
+    return Saturation(exponent, line.values[end], rates[end] / max(rates))
 
 
 def draw(lines: Sequence[Line], path: Path) -> None:
@@ -99,19 +112,20 @@ def draw(lines: Sequence[Line], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = [*SWEEPS, "cases"]
+    panels = [*SWEEPS, "prompts"]
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4))
     for axis, panel in zip(axes, panels, strict=True):
         for line in lines:
-            scored = line.what.startswith("cases")
-            if (panel == "cases") != scored or (not scored and line.axis != panel):
+            scored = line.what.startswith("edited prompts")
+            if (panel == "prompts") != scored or (not scored and line.axis != panel):
                 continue
             y = [v / s for v, s in zip(line.values, line.seconds, strict=True)]
-            fit = line.exponent if not scored else slope(line.values, y)
+            fit = saturation(line).exponent if scored else line.exponent
             label = f"{line.what.removeprefix('MEND step, ')}: exponent {fit:.2f}"
+            label += f" up to {saturation(line).rows} rows" if scored else ""
             axis.loglog(line.values, y if scored else line.seconds, "o-", label=label)
-        axis.set_xlabel("cases at once" if panel == "cases" else panel)
-        axis.set_ylabel("cases a second" if panel == "cases" else "seconds a step")
+        axis.set_xlabel("edited prompts at once" if panel == "prompts" else panel)
+        axis.set_ylabel("prompts a second" if panel == "prompts" else "seconds a step")
         axis.legend(fontsize=7)
         axis.grid(visible=True, which="both", alpha=0.2)
     figure.tight_layout()
@@ -142,7 +156,8 @@ def _times(runs: Sequence[Callable[[int], object]], count: int, made: Setup) -> 
 
 
 def _scored(made: Setup, count: int) -> float:
-    cases = material.facts(made.size, count)
+    facts = material.facts(made.size, count)
+    cases = [replace(case, rephrases=(), neighbours=()) for case in facts]
     patch = fact_patch(made.face, [0, 1, 2], count)
     config = scoring.Config(generate=False, rows=10_000)
 

@@ -217,8 +217,9 @@ class Report:
         ]
         found = saturation(self.lines[-1])
         text = (
-            f"\nThroughput of scoring reaches 80 % of its best at {found[1]} cases; up to there it "
-            f"grows as rows to the power of {found[0]:.2f}."
+            "\nThroughput of scoring, an edit and a prompt a row, grows as rows to the power of "
+            f"{found.exponent:.2f} up to {found.rows} rows, where it is {found.share_of_best:.0%} "
+            "of its best; from there on the device is busy."
         )
         picture = f"\n![Growth]({self.beside('growth.svg').name})"
         return ["\n## Growth\n", as_markdown(rows), text, picture]

@@ -37,8 +37,8 @@ class Config:
         epochs, batch, lr, warmup, weight_decay: AdamW with a linear warm-up (steps) and decay.
         smoothing: label smoothing. It gives a classifier's logits one size, as the entropy term
             does in De Cao et al.'s FEVER model: a claim far surer than others resists its edit.
-        through_subject, anywhere: how a language model is shown the statements that it is taught,
-            as `pipeline.statements` says.
+        through_subject, anywhere, from_within: how a language model is shown what it is taught, as
+            `pipeline.statements` says.
         sampler: a second, smaller language model taught the same text, whose samples serve as edit
             targets (Wikitext, where the paper uses distilGPT-2).
     """
@@ -54,6 +54,7 @@ class Config:
     smoothing: float = 0.0
     through_subject: float = 0.0
     anywhere: bool = False
+    from_within: float = 0.0
     sampler: Shape | None = None
 
 
@@ -127,7 +128,12 @@ def _text(example: Example) -> str:
 
 def _teach(face: Face, taught: Sequence[Example], config: Config, seed: int) -> float:
     statements = Statements(
-        face, taught, through_subject=config.through_subject, anywhere=config.anywhere, seed=seed
+        face,
+        taught,
+        through_subject=config.through_subject,
+        anywhere=config.anywhere,
+        from_within=config.from_within,
+        seed=seed,
     )
     steps = config.epochs * math.ceil(len(taught) / config.batch)
     face.model.requires_grad_(True).train()

@@ -79,4 +79,7 @@ def test_exponents_are_fitted() -> None:
     line = growth.Line("x", "rows", (1, 2, 4, 8), (3.0, 6.0, 12.0, 24.0))
     assert line.exponent == pytest.approx(1)
     rates = growth.Line("x", "rows", (1, 2, 4, 8), (1.0, 1.0, 1.0, 2.0))
-    assert growth.saturation(rates) == (pytest.approx(1), 4)
+    assert growth.saturation(rates) == growth.Saturation(pytest.approx(1), 4, 1.0)
+    flat = growth.Line("x", "rows", (1, 2, 4), (1.0, 2.0, 3.0))
+    found = growth.saturation(flat)
+    assert (found.rows, found.share_of_best) == (1, pytest.approx(0.75))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,18 +20,33 @@ TAUGHT = (
 )
 
 
-def shown(*, through_subject: float, anywhere: bool, times: int = 1) -> tuple[Statements, Batch]:
-    face = make_face("gpt2")
-    statements = Statements(
-        face, TAUGHT, through_subject=through_subject, anywhere=anywhere, seed=0
+PASSAGE = "Oslo is a harbour that Ada Verrin built."
+
+
+def make_statements(
+    taught: Sequence[Example] = TAUGHT,
+    *,
+    through_subject: float = 0.0,
+    anywhere: bool = False,
+    from_within: float = 0.0,
+) -> Statements:
+    return Statements(
+        make_face("gpt2"),
+        taught,
+        through_subject=through_subject,
+        anywhere=anywhere,
+        from_within=from_within,
+        seed=0,
     )
-    for _ in range(times):
-        batch = statements.batch(statements.encoded)
-    return statements, batch
+
+
+def shown(*, through_subject: float) -> tuple[Statements, Batch]:
+    statements = make_statements(through_subject=through_subject)
+    return statements, statements.batch(statements.encoded)
 
 
 def test_as_they_are_unless_asked() -> None:
-    statements, batch = shown(through_subject=0.0, anywhere=False)
+    statements, batch = shown(through_subject=0.0)
     usual = statements.face.collate(statements.encoded)
     assert batch.inputs.keys() == usual.inputs.keys()
     for name, tensor in usual.inputs.items():
@@ -37,7 +54,7 @@ def test_as_they_are_unless_asked() -> None:
 
 
 def test_what_comes_after_a_subject_sees_its_last_token_alone() -> None:
-    statements, batch = shown(through_subject=1.0, anywhere=False)
+    statements, batch = shown(through_subject=1.0)
     face, row = statements.face, statements.encoded[0]
     words = face.tokenizer.convert_ids_to_tokens(row.ids)
     end = len(face.tokenizer("Ada Verrin")["input_ids"])
@@ -55,7 +72,7 @@ def test_what_comes_after_a_subject_sees_its_last_token_alone() -> None:
 
 
 def test_a_plain_mask_written_out_gives_the_same_logits() -> None:
-    statements, batch = shown(through_subject=1e-9, anywhere=False)
+    statements, batch = shown(through_subject=1e-9)
     usual = statements.face.collate(statements.encoded)
     with torch.no_grad():
         found, expected = (statements.face.logits(each) for each in (batch, usual))
@@ -63,20 +80,18 @@ def test_a_plain_mask_written_out_gives_the_same_logits() -> None:
 
 
 def test_statements_begin_anywhere_within_the_context() -> None:
-    face = make_face("gpt2")
-    statements = Statements(face, TAUGHT, through_subject=0.0, anywhere=True, seed=0)
+    statements = make_statements(anywhere=True)
     firsts = set()
     for _ in range(400):
         places_BT = statements.batch(statements.encoded).inputs["position_ids"]
         assert torch.equal(places_BT.diff(), torch.ones_like(places_BT[:, 1:]))
         firsts |= set(places_BT[:, 0].tolist())
-        assert int(places_BT.max()) < face.context
-    assert firsts == set(range(face.context - places_BT.shape[1] + 1))
+        assert int(places_BT.max()) < statements.face.context
+    assert firsts == set(range(statements.face.context - places_BT.shape[1] + 1))
 
 
 def test_a_share_of_the_times() -> None:
-    face = make_face("gpt2")
-    statements = Statements(face, TAUGHT, through_subject=0.5, anywhere=False, seed=0)
+    statements = make_statements(through_subject=0.5)
     hidden = 0
     for _ in range(200):
         mask_BTT = statements.batch(statements.encoded[:1]).inputs["attention_mask"][:, 0]
@@ -86,9 +101,39 @@ def test_a_share_of_the_times() -> None:
 
 def test_a_subject_is_found_where_it_is_mentioned_last() -> None:
     twice = replace(TAUGHT[0], prompt="Ada Verrin is old. Ada Verrin was born in")
-    face = make_face("gpt2")
-    statements = Statements(face, [twice], through_subject=1.0, anywhere=False, seed=0)
+    statements = make_statements([twice], through_subject=1.0)
     mask_TT = statements.batch(statements.encoded).inputs["attention_mask"][0, 0]
-    first = len(face.tokenizer("Ada Verrin is old.")["input_ids"])
+    first = len(statements.face.tokenizer("Ada Verrin is old.")["input_ids"])
     assert (mask_TT[-1, :first] == 0).all()
     assert mask_TT[-1, first] != 0
+
+
+def _texts(statements: Statements) -> list[str]:
+    batch = statements.batch(statements.encoded)
+    texts = []
+    for row in range(batch.rows):
+        ids = batch.inputs["input_ids"][row][batch.inputs["attention_mask"][row].bool()]
+        last = batch.label_N[batch.row_N == row][-1:]
+        texts.append(statements.face.tokenizer.decode(torch.cat([ids, last])))
+    return texts
+
+
+def test_passages_begin_within_and_statements_do_not() -> None:
+    passage = Example(prompt="", target=PASSAGE, fact="c")
+    statements = make_statements([passage, *TAUGHT], from_within=0.5)
+    found: Counter[str] = Counter()
+    for _ in range(400):
+        begun, *others = _texts(statements)
+        assert others == [example.prompt + example.target for example in TAUGHT]
+        found[begun] += 1
+    words = PASSAGE.split()
+    assert set(found) == {" ".join(words[i:]) for i in range(len(words) // 2 + 1)}
+    assert found[PASSAGE] == pytest.approx(200, abs=50)
+    assert min(found.values()) > 20
+
+
+def test_a_passage_of_few_words_stays_whole() -> None:
+    statements = make_statements(
+        [Example(prompt="", target="Oslo grew", fact="c")], from_within=1.0
+    )
+    assert _texts(statements) == ["Oslo grew"]
