@@ -9,11 +9,16 @@ from bench_cases import labelled, local, sample, splits
 
 from pipeline import tasks
 from pipeline.audit import audit
+from pipeline.composition import compose
+from pipeline.config import build, read_params
+from pipeline.config import pick as config_pick
 from pipeline.errors import DataError, SettingsError
 from pipeline.tasks import counterfact, fever, wikitext, zsre
 from pipeline.tasks.drawing import pick, split, stream
 from pipeline.world import Config as WorldConfig
 from pipeline.world import World, make_world
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,19 @@ def test_cases_pass_the_audit(bench: str, suite: str, world: World, tmp_path: Pa
 def test_the_seed_decides_everything(bench: str, world: World) -> None:
     assert sample(world, bench) == sample(world, bench)
     assert sample(world, bench).cases != sample(world, bench, seed=1).cases
+
+
+@pytest.mark.parametrize("seed", [1, 8])
+@pytest.mark.parametrize("bench", tasks.NAMES)
+def test_the_sample_can_be_drawn_from_another_seed(bench: str, seed: int, tmp_path: Path) -> None:
+    """Whole subjects go to validation, so a little more goes there from one seed than another."""
+    (tmp_path / "params.yaml").write_text(compose(ROOT, [f"seed={seed}"]))
+    params = read_params(tmp_path / "params.yaml")
+    source = make_world(build(WorldConfig, params["world"], "world"), seed)
+    task, where = tasks.load(bench), f"benches.{bench}.data"
+    config = build(task.Config, config_pick(params, where), where)
+    counts = task.prepare(source, config, seed).card["counts"]
+    assert counts["cases"] == config.train_cases + config.validation_cases
 
 
 @pytest.mark.parametrize("bench", ["zsre", "fever", "counterfact"])
