@@ -25,7 +25,6 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "width": (64, 128, 256, 512),
 }
 PROMPTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_LINEAR = 0.8  # least exponent at which throughput is said to grow with rows
 
 
 @dataclass(frozen=True)
@@ -84,25 +83,13 @@ def measure(
     return lines
 
 
-@dataclass(frozen=True)
-class Saturation:
-    """Where throughput ceases to grow with rows: its exponent up to there, and how much that is."""
-
-    exponent: float
-    rows: int
-    share_of_best: float
-
-
-def saturation(line: Line) -> Saturation:
-    """The rows up to which every step multiplies throughput by its own factor to 0.8 at least."""
+def saturation(line: Line) -> tuple[float, int]:
+    """Exponent of throughput in rows up to where it reaches half of its best, and those rows."""
     rates = [value / second for value, second in zip(line.values, line.seconds, strict=True)]
-    end = 0
-    while (
-        end + 1 < len(rates) and slope(line.values[end : end + 2], rates[end : end + 2]) >= _LINEAR
-    ):
-        end += 1
-    exponent = slope(line.values[: end + 1], rates[: end + 1]) if end else math.nan
-    return Saturation(exponent, line.values[end], rates[end] / max(rates))
+    end = next(i for i, rate in enumerate(rates) if rate >= 0.5 * max(rates))
+    if end == 0:
+        return math.nan, line.values[0]
+    return slope(line.values[: end + 1], rates[: end + 1]), line.values[end]
 
 
 def draw(lines: Sequence[Line], path: Path) -> None:
@@ -120,9 +107,8 @@ def draw(lines: Sequence[Line], path: Path) -> None:
             if (panel == "prompts") != scored or (not scored and line.axis != panel):
                 continue
             y = [v / s for v, s in zip(line.values, line.seconds, strict=True)]
-            fit = saturation(line).exponent if scored else line.exponent
+            fit = slope(line.values, y) if scored else line.exponent
             label = f"{line.what.removeprefix('MEND step, ')}: exponent {fit:.2f}"
-            label += f" up to {saturation(line).rows} rows" if scored else ""
             axis.loglog(line.values, y if scored else line.seconds, "o-", label=label)
         axis.set_xlabel("edited prompts at once" if panel == "prompts" else panel)
         axis.set_ylabel("prompts a second" if panel == "prompts" else "seconds a step")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -215,14 +216,18 @@ class Report:
             )
             for line in self.lines
         ]
-        found = saturation(self.lines[-1])
-        text = (
-            "\nThroughput of scoring, an edit and a prompt a row, grows as rows to the power of "
-            f"{found.exponent:.2f} up to {found.rows} rows, where it is {found.share_of_best:.0%} "
-            "of its best; from there on the device is busy."
-        )
         picture = f"\n![Growth]({self.beside('growth.svg').name})"
-        return ["\n## Growth\n", as_markdown(rows), text, picture]
+        return ["\n## Growth\n", as_markdown(rows), f"\n{reach(self.lines[-1])}", picture]
+
+
+def reach(line: Line) -> str:
+    """How throughput grows with rows, in words."""
+    exponent, rows = saturation(line)
+    grows = "" if math.isnan(exponent) else f"; it grows as rows to the power of {exponent:.2f}"
+    return (
+        "Throughput of scoring, an edit and a prompt a row, reaches half of its best at "
+        f"{rows} rows{grows}{' up to there' if grows else ''}."
+    )
 
 
 _LEGEND = (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import bound, clock, growth, training
+from benchmarks import bound, clock, growth, report, training
 from benchmarks.setup import Setup, setup, small
 from benchmarks.sizes import SIZES
 
@@ -79,7 +80,13 @@ def test_exponents_are_fitted() -> None:
     line = growth.Line("x", "rows", (1, 2, 4, 8), (3.0, 6.0, 12.0, 24.0))
     assert line.exponent == pytest.approx(1)
     rates = growth.Line("x", "rows", (1, 2, 4, 8), (1.0, 1.0, 1.0, 2.0))
-    assert growth.saturation(rates) == growth.Saturation(pytest.approx(1), 4, 1.0)
+    assert growth.saturation(rates) == (pytest.approx(1), 2)
+    assert "best at 2 rows; it grows as rows to the power of 1.00" in report.reach(rates)
+
+
+def test_throughput_that_never_grew_has_no_exponent() -> None:
     flat = growth.Line("x", "rows", (1, 2, 4), (1.0, 2.0, 3.0))
-    found = growth.saturation(flat)
-    assert (found.rows, found.share_of_best) == (1, pytest.approx(0.75))
+    exponent, rows = growth.saturation(flat)
+    assert rows == 1
+    assert math.isnan(exponent)
+    assert report.reach(flat).endswith("half of its best at 1 rows.")

@@ -137,3 +137,15 @@ def test_a_passage_of_few_words_stays_whole() -> None:
         [Example(prompt="", target="Oslo grew", fact="c")], from_within=1.0
     )
     assert _texts(statements) == ["Oslo grew"]
+
+
+def test_what_is_shown_follows_from_the_seed_and_is_whole_where_nothing_is_asked() -> None:
+    passage = Example(prompt="", target=PASSAGE, fact="c")
+
+    def thirty(from_within: float) -> list[str]:
+        statements = make_statements([passage], from_within=from_within)
+        return [_texts(statements)[0] for _ in range(30)]
+
+    assert thirty(0.5) == thirty(0.5)
+    assert len(set(thirty(0.5))) > 1
+    assert set(thirty(0.0)) == {PASSAGE}
