@@ -72,6 +72,17 @@ def test_every_study_composes_to_settings_that_the_library_knows(
         ("evaluate.rows=0", "at least 1"),
         ("benches.zsre.base.epochs=0", "at least 1"),
         ("editors.ft.reach=2", "above 0 and at most 1"),
+        ("editors.ft.rates=[nan]", "finite"),
+        ("editors.ft.rates=[0]", "above 0, in rising order"),
+        ("editors.ft.rates=[1e-3,1e-4]", "in rising order"),
+        ("editors.cache.drawdown=nan", "finite"),
+        ("editors.mend.outer.warm_up=-1", "no less than 0"),
+        ("editors.ke.hidden=0", "at least 1"),
+        ("editors.ft_kl.pool=0", "at least 1"),
+        ("evaluate.texts.top_k=0", "at least 1"),
+        ("statistics.save_every=0", "at least 1"),
+        ("benches.zsre.base.smoothing=2", "below 1"),
+        ("benches.zsre.base.shape.heads=3", "a divisor of benches.zsre.base.shape.width"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_anything_runs(

@@ -13,6 +13,7 @@ from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_fol
 import pipeline
 from pipeline.editable import Correction, Editable, Journal, JournalError, beside
 from pipeline.editable.adapter import compress
+from pipeline.editable.work import says
 from pipeline.editing.gradients import token_gradients
 from pipeline.editing.patch import Patch
 from pipeline.editing.updates import Dense, Factors
@@ -306,3 +307,21 @@ def test_what_another_process_undid_is_no_longer_in_force(tmp_path: Path) -> Non
         one.undo(1)
     assert one.in_force == []
     assert torch.equal(logits(one.face, one), clean)
+
+
+def test_an_answer_that_a_model_ends_itself_must_be_the_target() -> None:
+    """One that a causal model writes on need only begin so."""
+    assert says(" Oslo and", "Oslo", ends=False)
+    assert not says("Oslo and", " Oslo", ends=True)
+    assert says("Oslo ", " Oslo", ends=True)
+    for architecture in ("t5", "gpt2"):
+        one = Editable(make_face(architecture), guard=QUIET)
+        (edit,) = one.edit(corrections_for(one.face)[:1], **FT)
+        assert edit.answers[0].ends is (architecture == "t5")
+
+
+def test_a_mark_of_the_tokenizer_is_no_target() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    mark = one.face.tokenizer.all_special_tokens[0]
+    with pytest.raises(DataError, match="a target of words"):
+        one.edit([("The harbour", f"Oslo{mark}")], **FT)

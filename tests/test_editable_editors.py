@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from models_on_disk import FT, QUIET, corrections_for, fitted, logits, model_fol
 from test_editors import SMALL
 
 from pipeline import editors
-from pipeline.editable import Editable, fitting, rates
+from pipeline.editable import Editable, Journal, JournalError, beside, fitting, rates
 from pipeline.editable.depth import as_deep
+from pipeline.editable.faults import faults
 from pipeline.errors import DataError, EditorError, SettingsError
 
 
@@ -367,3 +369,30 @@ def test_a_memory_is_fitted_on_cases_without_rephrasings() -> None:
     bare[0] = replace(bare[0], unrelated=())
     (edit,) = one.edit(corrections_for(one.face)[:1], "cache", cases=bare)
     assert edit.right
+
+
+def test_an_enn_that_was_changed_in_the_journal_is_named(tmp_path: Path) -> None:
+    """Its weights are the model that the edit stands on."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=beside(folder), guard=QUIET)
+    enn = fitted(one.face, "enn", folder, tmp_path / "enn")
+    one.edit(corrections_for(one.face)[:1], editor=enn)
+    (kept,) = (beside(folder) / "editors").glob("*/editor.safetensors")
+    broken = bytearray(kept.read_bytes())
+    broken[-100] ^= 255
+    kept.write_bytes(bytes(broken))
+    with pytest.raises(JournalError, match="It is corrupted"):
+        Editable.load(folder, journal=beside(folder), guard=QUIET)
+    shutil.rmtree(kept.parent)
+    (fault,) = faults(Journal(beside(folder)))
+    assert "the editor that edit 1 was made with" in fault
+
+
+def test_an_enn_that_is_refused_leaves_nothing_in_the_journal(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=beside(folder), guard=QUIET)
+    enn = fitted(one.face, "enn", folder, tmp_path / "enn")
+    one.edit(corrections_for(one.face)[:1], **FT)
+    with pytest.raises(EditorError, match="made on one model"):
+        one.edit(corrections_for(one.face)[1:2], editor=enn)
+    assert not (beside(folder) / "editors").exists()

@@ -93,7 +93,7 @@ def test_a_journal_is_no_file(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "journal").write_text("")
-    with pytest.raises(JournalError, match=r"found a file\. Name a folder"):
+    with pytest.raises(JournalError, match=r"found a file at .*journal\. Name a journal"):
         Editable.load(folder, journal=tmp_path / "journal")
     assert main(["log", str(folder), "--journal", str(tmp_path / "journal")]) == 1
     assert "JournalError: expected the folder of a journal" in caplog.messages[-1]

@@ -17,8 +17,9 @@ from test_journal import EDIT, edited
 
 from pipeline.cli import main
 from pipeline.editable import Editable, Journal, JournalError, beside
+from pipeline.editable.faults import faults
 from pipeline.editable.stored import load_edit
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError, StorageError
 
 GONE = "gone"
 UNDO = {"kind": "undo", "of": [1]}
@@ -219,7 +220,7 @@ def test_check_reads_the_whole_journal(
     one.edit(corrections_for(one.face)[:1], **FT)
     (journal.folder / "000001" / "patch.safetensors").write_bytes(b"")
     shutil.rmtree(journal.folder / "000004")
-    assert journal.faults()[0] == f"record 4 is gone from {journal.folder}"
+    assert faults(journal)[0] == f"record 4 is gone from {journal.folder}"
     assert main(["check", str(model), "--guard", "off"]) == 1
     said = capsys.readouterr().out
     assert "record 4 is gone" in said
@@ -229,3 +230,46 @@ def test_check_reads_the_whole_journal(
     capsys.readouterr()
     assert main(["check", str(model), "--json"]) == 1
     assert len(json.loads(capsys.readouterr().out)["faults"]) == 2
+
+
+def test_a_check_in_json_has_the_fault_that_keeps_the_model_from_opening(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _ = edited(tmp_path)
+    (beside(model) / "000001" / "patch.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["check", str(model), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["edits"] == []
+    assert "the patch of edit 1" in told["faults"][0]
+
+
+@pytest.mark.parametrize("number", [True, 1.0, "1", torch.tensor(1.0)])
+def test_what_is_no_number_of_an_edit_is_not_written(number: Any, tmp_path: Path) -> None:
+    """A record that holds it could not be read."""
+    model, one = edited(tmp_path)
+    with pytest.raises(SettingsError, match="as whole numbers"):
+        one.undo(number)
+    assert Editable.load(model, journal=beside(model)).in_force == [1, 2]
+    one.undo(torch.tensor(1))  # an integer all the same
+    assert Editable.load(model, journal=beside(model)).in_force == [2]
+
+
+def test_a_folder_of_something_else_is_no_journal(tmp_path: Path) -> None:
+    """A model whose folder gets a journal in it is no longer the one that its own is about."""
+    model, one = edited(tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    with pytest.raises(JournalError, match=r"a journal at .*other; found a folder with 'config"):
+        Editable.load(model, journal=other)
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "journal"):
+        with pytest.raises(JournalError, match=r"found a file at .*file"):
+            Editable.load(model, journal=place)
+    with pytest.raises(StorageError, match="an export to lie outside of"):
+        one.export(beside(model) / "000009")
+    (beside(model) / "journal.json").unlink()  # still a journal, and told so
+    with pytest.raises(DataError, match="which model its records are about"):
+        Editable.load(model, journal=beside(model))
+    with pytest.raises(SystemExit):
+        main(["log", str(model), "--journal", ""])

@@ -44,10 +44,17 @@ def of_a_model() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("model", help="a folder made by save_pretrained, or a hub name, owner/name")
     shared.add_argument(
-        "--journal", type=Path, help="the folder of its edits (MODEL.errata, beside the model)"
+        "--journal", type=_folder, help="the folder of its edits (MODEL.errata, beside the model)"
     )
     shared.add_argument("--json", action="store_true", help="JSON for machines")
     return shared
+
+
+def _folder(text: str) -> Path:
+    """A folder's name; an empty one would be the folder that the command is called in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a folder's name, and not nothing")
+    return Path(text)
 
 
 def with_device() -> argparse.ArgumentParser:

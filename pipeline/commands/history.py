@@ -91,10 +91,10 @@ def _add_export(commands: Commands, parents: list[argparse.ArgumentParser]) -> N
 def _journal(arguments: argparse.Namespace) -> Journal:
     """The journal alone: no model is loaded for it, and none of its files read."""
     from pipeline.editable.journal import Journal
-    from pipeline.editable.recorded import refuse_file
+    from pipeline.editable.recorded import refuse_other
 
     refuse_no_model(arguments)
-    refuse_file(journal_of(arguments))
+    refuse_other(journal_of(arguments))
     return Journal(journal_of(arguments))
 
 
@@ -141,12 +141,13 @@ def _row(record: Record, active: list[int]) -> list[str]:
 
 def _check(arguments: argparse.Namespace) -> None:
     from pipeline.editable.failures import GuardError
+    from pipeline.editable.faults import faults as faults_of
 
-    faults = _journal(arguments).faults()
+    faults = faults_of(_journal(arguments))
     if not arguments.json:  # before the model is opened, which stops at the first
         for fault in faults:
             show(f"The journal is not whole: {fault}.")
-    with _told_above(faults if not arguments.json else ()):
+    with _told_above(faults, as_json=arguments.json):
         model = open_editable(arguments)
     found = [row for edit in model.edits for row in _asked_again(model, edit)]
     health = model.health()
@@ -175,6 +176,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:
     """What an edit was to achieve, whether it held when it was made, and whether it holds now."""
     from pipeline.editable.asking import TOKENS
+    from pipeline.editable.work import says
 
     held = {answer.prompt for answer in edit.answers if answer.kind == "edit" and answer.right}
     targets = model.face.tokenise([item.pair for item in edit.corrections])
@@ -182,18 +184,22 @@ def _asked_again(model: Editable, edit: Edit) -> list[dict[str, Any]]:
     said = model.ask([item.prompt for item in edit.corrections], tokens)
     return [
         {"edit": edit.number, "prompt": item.prompt, "target": item.target, "answer": answer,
-         "holds": answer.strip().startswith(item.target.strip()), "held": item.prompt in held}
+         "holds": says(answer, item.target, ends=model.face.kind != "causal"),
+         "held": item.prompt in held}
         for item, answer in zip(edit.corrections, said, strict=True)
     ]  # fmt: skip
 
 
 @contextmanager
-def _told_above(faults: Sequence[str]) -> Iterator[None]:
-    """A model that the journal's faults, which were shown, keep from opening: not shown again."""
+def _told_above(faults: Sequence[str], *, as_json: bool) -> Iterator[None]:
+    """A model that the journal's faults keep from opening: what was shown is not said again."""
     try:
         yield
     except ErrataError as error:
         if not any(error.expected in fault for fault in faults):
+            raise
+        if as_json:
+            show_json({"edits": [], "health": None, "faults": faults})
             raise
         _complain(faults, True, ())
 
@@ -228,8 +234,8 @@ def _export(arguments: argparse.Namespace) -> None:
         return
     show(f"Wrote {found.path} ({found.form}), edits {_list(found.edits)}.")
     show(
-        f"Read back: {found.held} of {found.asked} edits hold; logits differ by at most "
-        f"{found.worst_logit:.1e}."
+        f"Read back: of {found.asked} corrections that the edited model makes {found.held} hold; "
+        f"logits differ by at most {found.worst_logit:.1e}."
     )
     if found.unchanged and dtype != "float32":
         share = max(found.unchanged.values())

@@ -37,7 +37,11 @@ def report(arguments: argparse.Namespace, edits: Sequence[Edit]) -> None:
     last = edits[-1]
     show(f"\n{_sum(edits)}")
     if last.overrode:
-        show(f"Made before, and overridden: {_list(last.overrode)} (`errata check` tells more).")
+        show(
+            f"Made before, and would be overridden: {_list(last.overrode)}."
+            if arguments.dry_run
+            else f"Made before, and overridden: {_list(last.overrode)} (`errata check` tells more)."
+        )
     if last.health is not None:
         show(health_line(last.health))
     flagged = [edit for edit in edits if edit.health and edit.health.past]

@@ -103,8 +103,8 @@ def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
 
     Raises:
         DataError: a subject is not in its prompt, a pair is longer than the model's context, a
-            target has no token or is no label, a prompt to look at is empty or leaves no room for
-            an answer, or two requests contradict each other.
+            target has no token or a special one or is no label, a prompt to look at is empty or
+            leaves no room for an answer, or two requests contradict each other.
     """
     wanted: dict[str, str] = {}
     pairs = [as_read(face, *item.pair) for item in asked]
@@ -124,10 +124,23 @@ def checked(face: Face, asked: Sequence[Correction]) -> tuple[Correction, ...]:
                 remedy="Leave one of the two out.",
             )
     face.tokenise([item.pair for item in found])
+    for item in found:
+        _refuse_special(face, item)
     for item in found:  # all are asked around the edit: before the first is made, not amid them
         for prompt in (item.prompt, *item.rephrases, *item.neighbours):
             _check_room(face, prompt)
     return found
+
+
+def _refuse_special(face: Face, item: Correction) -> None:
+    """Raises DataError for a mark of the tokenizer's own in a target: no answer shows it."""
+    marks = [mark for mark in face.tokenizer.all_special_tokens if mark in item.target]
+    if marks:
+        raise DataError(
+            expected="a target of words",
+            found=f"{marks[0]!r} in {item.target!r}, a mark of the model's tokenizer",
+            remedy="Leave it out: where an answer ends, the model learns by itself.",
+        )
 
 
 def _check_room(face: Face, prompt: str) -> None:

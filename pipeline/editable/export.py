@@ -47,7 +47,8 @@ class Exported:
         form, path: what, and where.
         edits: numbers of the edits that it holds.
         worst_logit: largest difference of a logit from the edited model's, at the edits' targets.
-        held, asked: edits that the edited model makes, and of them those that the export makes.
+        asked, held: corrections that the edited model makes now (of all edits in force, several
+            of one made together), and of them those that the export makes.
         unchanged: by site, the share of weights with an update that rounding left as they were.
         ranks: by site, an adapter's rank.
     """
@@ -99,6 +100,10 @@ def export(cargo: Cargo, path: Path, form: Form, dtype: str = "float32") -> Expo
     empty = form != "patch" and path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty:
         raise _taken(path)
+    if blocked := next((p for p in path.parents if p.exists() and not p.is_dir()), None):
+        raise StorageError(
+            expected=f"to write {path}", found=f"a file at {blocked}", remedy="Name another place."
+        )
     if form != "merged" and cargo.adapted:
         raise EditorError(
             expected="edits of the model in its folder",

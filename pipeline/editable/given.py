@@ -57,6 +57,28 @@ def tokens_of(tokens: object, usual: int) -> int:
     return count
 
 
+def numbers_of(numbers: Iterable[object]) -> list[int]:
+    """Numbers of edits, as the plain integers that a journal holds.
+
+    Raises:
+        SettingsError: one is no whole number.
+    """
+    found = []
+    for number in numbers:
+        try:
+            whole = operator.index(number)  # type: ignore[arg-type]  # what is none is refused
+        except TypeError:
+            whole = None
+        if whole is None or isinstance(number, bool):
+            raise SettingsError(
+                expected="the numbers of edits, as whole numbers",
+                found=repr(number)[:80],
+                remedy="`model.in_force` has them.",
+            )
+        found.append(whole)
+    return found
+
+
 def cases_of(cases: Sequence[Case] | str | Path) -> tuple[Case, ...]:
     """Training cases, at hand or out of a table, where they are those of the split 'train'.
 

@@ -15,7 +15,7 @@ import torch
 from pipeline import measures
 from pipeline.editable.asking import answers
 from pipeline.editable.state import State
-from pipeline.editable.work import Answer, Edit
+from pipeline.editable.work import Answer, Edit, says
 from pipeline.models import Face
 
 _ROWS = 32  # prompts read at once
@@ -88,12 +88,12 @@ def _read(face: Face, pairs: Sequence[Pair]) -> list[bool]:
 
 
 def _lacking(face: Face, asked: Sequence[tuple[int, Pair]]) -> list[tuple[int, Pair]]:
-    """Those whose answer does not begin with the target, as `Answer.right` has it."""
+    """Those whose answer is not the target, as `Answer.right` has it."""
     found = []
     for number, (prompt, target) in asked:
         tokens = len(face.tokenise([(prompt, target)])[0].labels)
         (said,) = answers(face, [prompt], tokens)
-        if not said.strip().startswith(target.strip()):
+        if not says(said, target, ends=face.kind != "causal"):
             found.append((number, (prompt, target)))
     return found
 

@@ -22,7 +22,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,20 @@ from filelock import FileLock
 
 from pipeline.editable.failures import JournalError
 from pipeline.editable.force import changed, in_force, not_in_force
-from pipeline.editable.recorded import FORMAT, check_header, check_record, lost_header, read_kept
+from pipeline.editable.recorded import (
+    EDITORS,
+    FORMAT,
+    HEADER,
+    check_header,
+    check_record,
+    lost_header,
+    read_kept,
+)
 from pipeline.errors import DataError, StorageError
 from pipeline.storage import hash_file, write_json
 
 PATCH = "patch.safetensors"
-_RECORD, _HEADER, _EDITORS = "record.json", "journal.json", "editors"
+_RECORD = "record.json"
 
 Record = dict[str, Any]
 
@@ -110,24 +117,6 @@ class Journal:
             )
         return path
 
-    def faults(self) -> list[str]:
-        """What keeps the journal from being whole, in words: also what no edit in force needs."""
-        numbers = self.numbers()
-        found = [
-            f"records {first + 1} to {after - 1} are gone from {self.folder}"
-            if after - first > 2
-            else f"record {first + 1} is gone from {self.folder}"
-            for first, after in pairwise([0, *numbers])
-            if after - first > 1
-        ]
-        for number in numbers:
-            try:
-                if self.record(number)["kind"] == "edit":
-                    self.patch(number)
-            except DataError as error:
-                found.append(f"{error.found} instead of {error.expected}")
-        return found
-
     def append(
         self,
         record: Record,
@@ -165,7 +154,21 @@ class Journal:
 
     def editors(self) -> Path:
         """Where editors that were fitted on the spot are kept."""
-        return self.folder / _EDITORS
+        return self.folder / EDITORS
+
+    def editor(self, record: Record) -> Path:
+        """Where the editor lies that trained the model that an edit is made on (ENN).
+
+        Raises JournalError where it is gone; what is in it is looked at as it is opened.
+        """
+        folder: Path = self.editors() / record["on"][:16]
+        if not folder.is_dir():
+            raise JournalError(
+                expected=f"the editor that edit {record['number']} was made with in {folder}",
+                found="no such folder",
+                remedy=f"Restore it, or take the edit back (errata undo {record['number']}).",
+            )
+        return folder
 
     def _append(self, record: Record, save: Callable[[Path], object] | None) -> Record:
         if record["kind"] == "undo":
@@ -211,7 +214,7 @@ class Journal:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A writer's turn, in a journal that has its header."""
-        header = self.folder / _HEADER
+        header = self.folder / HEADER
         if self.base_hash is None and not header.is_file():
             raise JournalError(
                 expected=f"a journal in {self.folder}",
@@ -230,7 +233,7 @@ class Journal:
 
     def _read_header(self) -> bool:
         """Whether there is one, for the model that the journal is opened for."""
-        numbers, path = self.numbers(), self.folder / _HEADER  # writers make them the other way
+        numbers, path = self.numbers(), self.folder / HEADER  # writers make them the other way
         if path.is_file():
             self._check(check_header(read_kept(path, "a journal's header"), self.folder))
             return True

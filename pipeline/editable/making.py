@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from pipeline.editable import fitted, fitting, work
 from pipeline.editable.corrections import Correction
-from pipeline.editable.failures import ChangedError, GuardError
+from pipeline.editable.failures import ChangedError, GuardError, JournalError
 from pipeline.editable.fitted import Ready
 from pipeline.editable.guard import Guard, Health, Watch
 from pipeline.editable.holding import at_the_end
@@ -52,6 +53,8 @@ class Maker:
         on = "" if face is self.face else ready.identity
         self.state.refuse_other_base(on, ready.alg)
         self.state.faces.setdefault(on, face)
+        if keep and on:
+            self._kept(ready)
         groups = [asked] if together else [(item,) for item in asked]
         made = [self._surely(ready, on, group, keep=keep) for group in bar(groups, "edit")]
         return at_the_end(self.state, made)
@@ -80,6 +83,7 @@ class Maker:
         began = time.perf_counter()
         made = self._edits(ready, on, asked, before, looked)
         seconds = time.perf_counter() - began
+        ends = self.face.kind != "causal"
         patch = moved(one_row(made.patch), self.face.device)
         _refuse_endless(patch, ready.alg)
         number = self.state.temporary()
@@ -94,7 +98,7 @@ class Maker:
                 editor=ready.identity,
                 corrections=tuple(asked),
                 answers=tuple(
-                    Answer(kind=kind, prompt=prompt, before=b, after=a, wanted=wanted)
+                    Answer(kind=kind, prompt=prompt, before=b, after=a, wanted=wanted, ends=ends)
                     for (kind, prompt, wanted), b, a in zip(looked, before, after, strict=True)
                 ),
                 health=None if self.guard.action == "off" else self.health(),
@@ -157,20 +161,33 @@ class Maker:
             self._editors[key] = ready
         ready = self._editors[key]
         fitting.refuse_no_subject(ready.alg, ready.editor, asked)
-        trained = ready.editor.adapt(self.face) is not self.face
-        if self.journal and keep and (source.cases or trained):
-            folder = self.journal.editors() / ready.identity[:16]
-            if ready.identity and not (folder / "editor.json").is_file():
-                fitted.keep(ready, folder, self.base_hash)
-                _LOG.info("The fitted %s is kept in %s; --editor takes it.", ready.alg, folder)
+        if keep and source.cases and (folder := self._kept(ready)):
+            _LOG.info("The fitted %s is kept in %s; --editor takes it.", ready.alg, folder)
         return ready
+
+    def _kept(self, ready: Ready) -> Path | None:
+        """Keep what an editor learned in the journal; where, if it was not there before."""
+        if self.journal is None or not ready.identity:
+            return None
+        folder = self.journal.editors() / ready.identity[:16]
+        if (folder / "editor.json").is_file():
+            return None
+        fitted.keep(ready, folder, self.base_hash)
+        return folder
 
     def _adapted(self, record: Record) -> Face:
         """The model that an editor trained, from where the journal keeps it."""
         assert self.journal is not None
-        folder = self.journal.editors() / record["on"][:16]
-        source = fitting.Source(settings={}, folder=folder)
-        return self._ready(source, (), 1, keep=False).editor.adapt(self.face)
+        folder = self.journal.editor(record)
+        ready = self._ready(fitting.Source(settings={}, folder=folder), (), 1, keep=False)
+        if ready.identity != record["on"]:
+            number = record["number"]
+            raise JournalError(
+                expected=f"the editor that edit {number} was made with in {folder}, {record['on']}",
+                found=ready.identity,
+                remedy=f"It is corrupted: restore it, or take edit {number} back (errata undo).",
+            )
+        return ready.editor.adapt(self.face)
 
 
 def _refuse_endless(edit: Intervention, alg: str) -> None:

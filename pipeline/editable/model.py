@@ -18,7 +18,7 @@ from pipeline.editable.guard import Guard, Health
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.making import Maker
 from pipeline.editable.opening import open_model, refuse_inside
-from pipeline.editable.recorded import refuse_file
+from pipeline.editable.recorded import refuse_other
 from pipeline.editable.state import versions
 from pipeline.editable.work import Answer, Edit
 from pipeline.models import Face
@@ -68,17 +68,16 @@ class Editable:
         """Open a Hugging Face folder or hub name, with the edits of its journal in force.
 
         Args:
-            journal: a folder that remembers edits; `beside(source)` is the command line's. It is
-                made with the first edit.
+            journal: a folder that remembers edits, made with the first (`beside(source)`).
 
         Raises:
             ModelError: no model, no weights, or an architecture that is not supported.
-            JournalError: the journal is a file, or about another model.
+            JournalError: the journal is a file or another folder, or about another model.
             DataError: the journal or a patch in it is corrupted.
         """
         if journal is not None:
-            refuse_file(Path(journal))
             refuse_inside(Path(journal), source, "a journal")
+            refuse_other(Path(journal))
         face, base_hash = open_model(source, device, dtype)
         kept = Journal(Path(journal), base_hash, str(source)) if journal is not None else None
         return cls(face, base_hash, source=str(source), journal=kept, guard=guard)
@@ -252,11 +251,12 @@ class Editable:
         Raises:
             EditorError: no edit is in force, or one has no such form.
             SettingsError: there is no such form or dtype.
-            StorageError: the place is taken or in the model's own folder, or the disk refuses.
+            StorageError: the place is taken, or the model's or the journal's, or the disk refuses.
         """
         self._state.refuse_lent()
         self._state.follow()
-        refuse_inside(Path(path), self.source, "an export")
+        for folder in (self.source, *([self._journal.folder] if self._journal else ())):
+            refuse_inside(Path(path), folder, "an export")
         updates = self._state.stack.weights()
         asked = [item for edit in self._edits() for item in edit.corrections]
         cargo = exporting.Cargo(

@@ -71,13 +71,13 @@ def open_model(
 
 
 def refuse_inside(path: Path, source: str | Path, what: str) -> None:
-    """Raises StorageError for a place in the model's folder, whose files are its identity."""
+    """Raises StorageError for a place in a model's or a journal's folder: it is all its files."""
     folder = Path(source)
     if source and folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
         raise StorageError(
             expected=f"{what} to lie outside of {folder}",
             found=str(path),
-            remedy="The model is known by all that its folder holds: name a place beside it.",
+            remedy="A model or a journal is all that its folder holds: name a place beside it.",
         )
 
 

@@ -6,6 +6,7 @@ Without torch, as the journal itself.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pipeline.errors import DataError
 from pipeline.storage import read_json
 
 FORMAT = "errata-journal-1"
+HEADER, EDITORS = "journal.json", "editors"  # beside the records
+_RECORDED = re.compile(r"[0-9]{6,}")
 
 _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "edit": {
@@ -36,13 +39,25 @@ _KINDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
 _ENTRIES = {"corrections": ("prompt", "target"), "answers": ("kind", "prompt", "before", "after")}
 
 
-def refuse_file(folder: Path) -> None:
-    """Raises JournalError where a journal is to lie and a file is."""
-    if folder.exists() and not folder.is_dir():
+def refuse_other(folder: Path) -> None:
+    """Raises JournalError where a journal is to lie and a file is, or a folder of something else.
+
+    What was written into a model's or an editor's folder would make it another one.
+    """
+    found = ""
+    if blocked := next(
+        (p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None
+    ):
+        found = f"a file at {blocked}"
+    elif folder.is_dir() and not (folder / HEADER).exists():
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        strange = [name for name in names if name != EDITORS and not _RECORDED.fullmatch(name)]
+        found = f"a folder with {strange[0]!r} in it" if strange else ""
+    if found:
         raise JournalError(
             expected=f"the folder of a journal at {folder}",
-            found="a file",
-            remedy="Name a folder, or one that is not there yet.",
+            found=found,
+            remedy="Name a journal, an empty folder, or one that is not there yet.",
         )
 
 
@@ -103,7 +118,7 @@ def lost_header(path: Path, base_hash: str) -> DataError:
 
 
 def _ways_out(path: Path) -> str:
-    if path.name == "journal.json":
+    if path.name == HEADER:
         return "Restore it from a backup, or remove it: the next command says what goes there."
     return (
         f"Restore it from a backup, or remove {path.parent}: without its record nothing in it can "

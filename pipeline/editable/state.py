@@ -14,6 +14,7 @@ import transformers
 from pipeline.editable.asking import answers
 from pipeline.editable.failures import JournalError
 from pipeline.editable.force import in_force, not_in_force
+from pipeline.editable.given import numbers_of
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.stored import load_edit, save_edit
 from pipeline.editing.patch import Intervention
@@ -136,6 +137,7 @@ class State:
 
     def undo(self, numbers: Sequence[int]) -> None:
         """Take edits back. Raises JournalError where one is not in force; then none is."""
+        numbers = numbers_of(numbers)
         self.follow()
         for number in numbers:
             if number not in self.numbers:
@@ -157,7 +159,7 @@ class State:
 
         Raises:
             DataError: a record or a patch is broken.
-            JournalError: the editor that an edit was made with is gone.
+            JournalError: the editor that an edit was made with is gone, or not what it was.
         """
         if self.disk is None or self._lent:
             return
@@ -183,13 +185,6 @@ class State:
         assert self.disk is not None
         number, on = record["number"], record["on"]
         if on not in self.faces:
-            folder = self.disk.editors() / on[:16]
-            if not folder.is_dir():
-                raise JournalError(
-                    expected=f"the editor that edit {number} was made with in {folder}",
-                    found="no such folder",
-                    remedy=f"Restore it, or take the edit back (errata undo {number}).",
-                )
             self.faces[on] = self._adapt(record)
         edit, _ = load_edit(self.disk.patch(number))
         return on, moved(edit, self.face.device)

@@ -50,10 +50,10 @@ def moments_for(face: Face, source: Path | None, kept: Path | None, seed: int) -
     folder = None if kept is None else kept / f"moments-{digest}"
     if folder is not None and (folder / "moments.json").is_file():
         return moments.load(folder, face)
-    _LOG.info(
-        "Taking second moments over %s, once; give a folder of them or a text to save that.",
-        "what the model writes" if source is None else source,
-    )
+    if source is None:
+        _LOG.info("Taking second moments over what the model writes; --moments takes better texts.")
+    else:
+        _LOG.info("Taking second moments over %s.", source)
     found = summing.take(
         face, own_words(face, seed) if texts is None else texts, _CONFIG, seed, folder
     )

@@ -14,6 +14,12 @@ Kind = Literal["edit", "rephrase", "neighbour", "asked"]
 _NOT_KEPT = ("number", "time", "overridden", "overrode")
 
 
+def says(answer: str, wanted: str, *, ends: bool) -> bool:
+    """Whether an answer is what was wanted, or begins so where the model writes on (causal)."""
+    answer, wanted = answer.strip(), wanted.strip()
+    return answer == wanted if ends else answer.startswith(wanted)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model says to a prompt, before and after.
@@ -21,6 +27,7 @@ class Answer:
     Attributes:
         kind: the edit's own prompt, a rephrase, a neighbour, or a prompt just asked.
         wanted: what it should say now; "" where nothing is wanted but that it stays.
+        ends: the model ends its answers itself: more than what is wanted is not what is wanted.
     """
 
     kind: Kind
@@ -28,6 +35,7 @@ class Answer:
     before: str
     after: str
     wanted: str = ""
+    ends: bool = False
 
     @property
     def changed(self) -> bool:
@@ -36,9 +44,9 @@ class Answer:
 
     @property
     def right(self) -> bool | None:
-        """Whether the answer begins as wanted, or stayed where it should; None: nobody said."""
+        """Whether the answer is as wanted, or stayed where it should; None: nobody said."""
         if self.kind in ("edit", "rephrase"):
-            return self.after.strip().startswith(self.wanted.strip())
+            return says(self.after, self.wanted, ends=self.ends)
         return not self.changed if self.kind == "neighbour" else None
 
 
