@@ -44,13 +44,15 @@ def test_a_truncated_list_is_named_with_its_last_line(tmp_path: Path) -> None:
         ({"alt": None}, r"record 2; found NoneType"),
         ({"alt": " "}, r"text in the field 'alt' in .*record 2"),
         ({"subject": "Someone Else"}, r"names its subject 'Someone Else' in .*record 2"),
+        ({"case_id": 0}, r"of its own in 'case_id' in .*record 2; found 0, as in .*record 1"),
+        ({"alt": "\ud800"}, r"text in the field 'alt' in .*record 2"),
     ],
 )
 def test_a_defective_record_is_named(
     change: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
     record = {"case_id": 0, "subject": "A", "src": "Where is A?", "rephrase": "A is where?"}
-    records = [{**record, "alt": "B"}, {**record, "alt": "B", **change}]
+    records = [{**record, "alt": "B"}, {**record, "case_id": 1, "alt": "B", **change}]
     raw_files.write_list(tmp_path / "zsre/zsre_mend_train_10000.json", records)
     with pytest.raises(DataError, match=complaint):
         again(tmp_path, "zsre")
@@ -58,7 +60,7 @@ def test_a_defective_record_is_named(
 
 def test_a_missing_field_is_named_with_its_line(tmp_path: Path) -> None:
     raw_files.fever(tmp_path)
-    raw_files.write_lines(tmp_path / "fever/paper_test.jsonl", [{"id": 1, "label": "SUPPORTS"}])
+    raw_files.write_lines(tmp_path / "fever/paper_test.jsonl", [{"id": 1000, "label": "SUPPORTS"}])
     with pytest.raises(DataError, match=r"'claim' in fever/paper_test\.jsonl, line 1"):
         again(tmp_path, "fever")
 

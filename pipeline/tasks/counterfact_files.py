@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from pipeline.records import Probe, normalise
 from pipeline.tasks.items import Item, check_subject
-from pipeline.tasks.source import Folder, Row
+from pipeline.tasks.source import Folder, Row, numbered
 
 REDUCED = tuple(f"counterfact/counterfact-{part}.json" for part in ("edit", "train", "val"))
 WHOLE = "counterfact/counterfact_portability_gpt4.json"
@@ -91,7 +91,7 @@ def read_items(
     folder: Folder, whole: dict[int, Row], patterns: Patterns, dropped: Counter[str]
 ) -> list[Item]:
     """Every case with a prompt of its own, a known relation and another wording."""
-    rows = [row for name in REDUCED for row in folder.json_list(name)]
+    rows = numbered((row for name in REDUCED for row in folder.json_list(name)), "case_id")
     prompts = Counter(normalise(row.text("prompt")) for row in rows)
     items: dict[tuple[str, str], Item] = {}
     for row in rows:

@@ -25,7 +25,7 @@ from pipeline.tasks.drawing import (
     untaught,
 )
 from pipeline.tasks.items import Item, make_cases, split_items, take
-from pipeline.tasks.source import Folder, Row, Source
+from pipeline.tasks.source import Folder, Row, Source, numbered
 from pipeline.tasks.teaching import Lessons, count
 from pipeline.world import Fact, World
 
@@ -162,7 +162,7 @@ def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
 
 def _read_claims(folder: Folder, dropped: Counter[str]) -> dict[str, Item]:
     """Verified claims by FEVER's id: each claim once, and none with two different labels."""
-    rows = [row for name in CLAIMS for row in folder.json_lines(name)]
+    rows = numbered((row for name in CLAIMS for row in folder.json_lines(name)), "id")
     labels: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.text("label") not in _TRUTH:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,14 @@ class Row:
 
     def text(self, name: str) -> str:
         """A field that must be there and be text. Raises DataError with file, line and field."""
-        value = self.get(name, str)
+        value = str(self.get(name, str))
         if not value.strip():
             raise self.broken(f"text in the field {name!r}", "nothing but spaces")
-        return str(value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half of a pair, which JSON can write and UTF-8 cannot
+            raise self.broken(f"text in the field {name!r}", repr(value)) from None
+        return value
 
     def get(self, name: str, kind: type[Any] | tuple[type[Any], ...]) -> Any:
         """A field that must be there and of a type. Raises DataError with file, line and field."""
@@ -48,6 +52,19 @@ class Row:
             found=found,
             remedy="Restore the file from its publisher, or correct or delete the record.",
         )
+
+
+def numbered(rows: Iterable[Row], name: str) -> list[Row]:
+    """Records with a number each. Raises DataError for another's: two would be taken for one."""
+    found: dict[int, Row] = {}
+    for row in rows:
+        number = row.get(name, int)
+        if number in found:
+            raise row.broken(
+                f"a number of its own in {name!r}", f"{number}, as in {found[number].place}"
+            )
+        found[number] = row
+    return list(found.values())
 
 
 @dataclass

@@ -28,7 +28,7 @@ from pipeline.tasks.drawing import (
 )
 from pipeline.tasks.items import Item, check_subject, make_cases, split_items, take
 from pipeline.tasks.items import untaught as items_untaught
-from pipeline.tasks.source import Folder, Row, Source
+from pipeline.tasks.source import Folder, Row, Source, numbered
 from pipeline.tasks.teaching import Lessons, count
 from pipeline.world import Fact, World
 
@@ -206,7 +206,7 @@ ALTERNATIVES = "zsre/zsre_mend_train_en_10000.txt"
 
 def _from_files(folder: Folder, config: Config, seed: int) -> Prepared:
     dropped: Counter[str] = Counter()
-    rows = list(folder.json_list(QUESTIONS))
+    rows = numbered(folder.json_list(QUESTIONS), "case_id")
     items = _read(folder, rows, config.targets == "source", dropped)
     sizes = (config.train_cases, config.validation_cases)
     fit = _by_relation(items, round(1.2 * sum(sizes)), seed)
