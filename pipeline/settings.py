@@ -21,7 +21,7 @@ _PARTS = (
     "tracing",
 )
 # What a stage would divide by, draw from or build a model of, wherever the setting stands.
-_AT_LEAST_ONE = frozenset({"beams", "condition", "context", "epochs", "heads", "hidden", "layers"})
+_AT_LEAST_ONE = frozenset({"beams", "condition", "context", "heads", "hidden", "layers"})
 _AT_LEAST_ONE |= {"pool", "save_every", "tokens", "top_k", "vocabulary", "width"}
 
 
