@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import places
-from pipeline.config import RECORD, Params, build, check_record_ranges, flatten, pick, read_params
+from pipeline.config import RECORD, Params, build, flatten, pick, read_params
 from pipeline.errors import SettingsError, near_misses
+from pipeline.ranges import check_record_ranges
 from pipeline.storage import write_aside
 from pipeline.studies import Plan, moments_of, name_runs, refuse_unknown, used
 

@@ -78,36 +78,6 @@ def check_root(params: Mapping[str, Any]) -> None:
     build(Root, params, "params")
 
 
-# What a run would divide by, or have nothing left with, wherever the setting stands.
-_COUNTS = frozenset({"batch", "blocks", "cases", "epochs", "rank", "rows", "steps", "tries"})
-_COUNTS |= {"most", "validate_every"}
-_SIZES = frozenset({"bound", "epsilon", "lr", "rate", "scale"})
-_SHARES = frozenset({"reach"})
-_RANGED = ("editors", "overrides", "settings", "evaluate", "benches", "statistics", "tracing")
-
-
-def check_record_ranges(values: Mapping[str, Any]) -> None:
-    """`check_ranges` of every part of a record."""
-    for part in _RANGED:
-        if part in values:
-            check_ranges(values[part], part)
-
-
-def check_ranges(settings: Mapping[str, Any], where: str) -> None:
-    """Raises SettingsError when a setting at any depth, null aside, is out of its range."""
-    for path, value in flatten(settings, where).items():
-        name = path.rpartition(".")[2]
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        if name in _COUNTS and number is not None and not number >= 1:
-            raise _wrong(path, "at least 1", value)
-        if name in _SIZES and number is not None and not number > 0:
-            raise _wrong(path, "above 0", value)
-        if name in _SHARES and number is not None and not 0 < number <= 1:
-            raise _wrong(path, "above 0 and at most 1", value)
-        if name == "rates" and not value:
-            raise _wrong(path, "a list of at least one rate", value)
-
-
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> Params:
     """`base` with the values of `own`, level by level."""
     result = dict(base)

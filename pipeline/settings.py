@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from pipeline import editors, labels, scoring, tasks, tracing, train_base, world
-from pipeline.config import Params, build, check_record_ranges, check_root, flatten, pick
+from pipeline.config import Params, build, check_root, pick
 from pipeline.editing import moments
 from pipeline.errors import SettingsError
-
-_PARTS = (
-    "world",
-    "benches",
-    "editors",
-    "overrides",
-    "settings",
-    "evaluate",
-    "statistics",
-    "tracing",
-)
-# What a stage would divide by, draw from or build a model of, wherever the setting stands.
-_AT_LEAST_ONE = frozenset({"beams", "condition", "context", "heads", "hidden", "layers"})
-_AT_LEAST_ONE |= {"pool", "save_every", "tokens", "top_k", "vocabulary", "width"}
+from pipeline.ranges import check_record_ranges
 
 
 def check(params: Params) -> None:
@@ -51,31 +35,11 @@ def check(params: Params) -> None:
     for bench in params["traces"]:
         pick(params, f"benches.{bench}")
     check_record_ranges(params)
-    for part in _PARTS:
-        for path, value in flatten(params[part] or {}, part).items():
-            _check_numbers(path, value)
     for bench in params["benches"]:
         _check_heads(params, bench)
     for run in params["runs"].values():
         _check_count(params, run)
         _check_depth(params, run)
-
-
-def _check_numbers(path: str, value: object) -> None:
-    """Raises SettingsError for a number, or one in a list, that no setting can have."""
-    name = path.rpartition(".")[2]
-    numbers: list[Any] = value if isinstance(value, list) else [value]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            continue
-        if not (math.isfinite(number) and number >= 0):
-            raise _wrong(path, "no less than 0, and finite", value)
-        if name in _AT_LEAST_ONE and not isinstance(value, list) and number < 1:
-            raise _wrong(path, "at least 1", value)
-        if name == "smoothing" and number >= 1:
-            raise _wrong(path, "below 1", value)
-    if name == "rates" and not (numbers[0] > 0 and numbers == sorted(set(numbers))):
-        raise _wrong(path, "rates above 0, in rising order", value)
 
 
 def _check_heads(params: Params, bench: str) -> None:
@@ -85,15 +49,11 @@ def _check_heads(params: Params, bench: str) -> None:
         shape = base[name]
         if shape and shape["width"] % shape["heads"]:
             where = f"benches.{bench}.base.{name}"
-            raise _wrong(f"{where}.heads", f"a divisor of {where}.width", shape["heads"])
-
-
-def _wrong(path: str, expected: str, found: object) -> SettingsError:
-    return SettingsError(
-        expected=f"{path} to be {expected}",
-        found=str(found),
-        remedy="Change it in conf/, or on the command line.",
-    )
+            raise SettingsError(
+                expected=f"{where}.heads to be a divisor of {where}.width, {shape['width']}",
+                found=str(shape["heads"]),
+                remedy="Change it in conf/, or on the command line.",
+            )
 
 
 def _check_count(params: Params, run: Params) -> None:

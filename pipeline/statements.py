@@ -35,8 +35,8 @@ class Statements:
         through_subject: in so large a share of the times that a statement is shown, what comes
             after its subject sees of it the last token alone.
         anywhere: whether a statement begins at a position drawn anew each time.
-        from_within: in so large a share of the times that a passage is shown, it begins at one of
-            its words, in its first half.
+        from_within: in so large a share of the times that a passage is shown, it begins at its
+            second word or a later one, up to its middle; three words or fewer stay whole.
         seed: of the draws.
     """
 

@@ -273,10 +273,10 @@ def _refuse_unknown(plan: Plan, values: Mapping[str, Any]) -> None:
     refuse_unknown("plan.on_benches", plan.on_benches or (), values["benches"], "a benchmark")
     refuse_unknown("plan.joint", plan.joint, editors, "an editor")
     refuse_unknown("plan.variants", plan.variants, [*editors, EVERY], "an editor")
+    of_any = {setting for settings in editors.values() for setting in settings}
     for alg, variants in plan.variants.items():
+        known, what = (of_any, "any editor") if alg == EVERY else (editors[alg], alg)
         for name, own in variants.items():
-            if alg != EVERY:
-                where = f"plan.variants.{alg}.{name}"
-                refuse_unknown(where, own, editors[alg], f"a setting of {alg}")
+            refuse_unknown(f"plan.variants.{alg}.{name}", own, known, f"a setting of {what}")
     for alg, own in plan.joint.items():
         refuse_unknown(f"plan.joint.{alg}", own, editors[alg], f"a setting of {alg}")

@@ -142,12 +142,12 @@ class World:
         Args:
             said: the objects to draw from, if one of them does; else all of the type.
         """
-        wrong = [other for other in said if other not in (*fact.answers, fact.subject)]
-        pool = wrong or self.objects(fact.relation)
-        while True:
-            other = rng.choice(pool)
-            if other not in fact.answers and other != fact.subject:
-                return other
+        right = {*fact.answers, fact.subject}
+        if wrong := [other for other in said if other not in right]:
+            return rng.choice(wrong)
+        while (other := rng.choice(self.objects(fact.relation))) in right:
+            pass
+        return other
 
     def composed(self, subject: str) -> tuple[Fact, ...]:
         """Everything that two facts together say about a subject."""

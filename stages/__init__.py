@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config import Params, check_record_ranges, check_root, read_params
+from pipeline.config import Params, check_root, read_params
 from pipeline.errors import ErrataError
+from pipeline.ranges import check_record_ranges
 
 DATA = Path("data")
 SAMPLER = Path("base", "sampler")  # in the base model's folder, where a benchmark has one

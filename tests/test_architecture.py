@@ -20,7 +20,7 @@ LAYERS = (
     "errors editing",  # the package's own file is empty
     "storage progress mentions",
     "config records tables names wordings",
-    "wordings_people",
+    "ranges wordings_people",
     "world",
     "passages models editing.updates",
     "measures tasks",

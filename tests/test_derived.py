@@ -182,6 +182,7 @@ def test_a_base_model_from_a_folder_is_read_from_there(
         ({"plan": {"on_benches": ["zrse"]}}, "a benchmark in plan.on_benches.*'zsre'"),
         ({"plan": {"variants": {"mnd": {}}}}, "an editor in plan.variants"),
         ({"plan": {"variants": {"mend": {"a": {"rnak": 1}}}}}, r"plan\.variants\.mend\.a.*'rank'"),
+        ({"plan": {"variants": {"all": {"x": {"rte": 1}}}}}, "a setting of any editor in"),
         ({"plan": {"variants": {"mend": {"k25": {}}}}}, "a name in plan.variants.mend"),
         ({"plan": {"variants": {"mend": {"one_relation": {}}}}}, "that no other runs have"),
         ({"plan": {"joint": {"mend": {"rnak": 1}}}}, r"plan\.joint\.mend.*'rank'"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import editors
-from pipeline.config import build, check_ranges, merged
+from pipeline.config import build, merged
 from pipeline.editable.corrections import Correction
 from pipeline.editable.depth import as_deep, by_shape
 from pipeline.editable.fitted import Ready, described, fitted_on, identity, inputs_of, restore
@@ -24,6 +24,7 @@ from pipeline.editable.statistics import moments_for
 from pipeline.editing.editor import Editor, Material
 from pipeline.errors import DataError, EditorError, SettingsError
 from pipeline.models import Face
+from pipeline.ranges import check_ranges
 from pipeline.records import Case
 
 _LOG = logging.getLogger(__name__)

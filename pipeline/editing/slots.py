@@ -1,8 +1,8 @@
 """Weights that are moved step by step, row by row: rows in slots, each with its own optimiser.
 
-Every row starts from the clean model. Rows run side by side; as one ends, the next takes its slot,
-so that batches stay full. Rules are elementwise and each row's loss its own, so this changes no
-result.
+Every row starts from the clean model. Rows run side by side, long texts first; as one ends, the
+next takes its slot, so that batches stay full and rows of a batch alike in length: little padding.
+Rules are elementwise and each row's loss its own, so this changes no result.
 
 Shape suffixes: R live rows, C rows of a chunk, T positions of a row, O outputs, I inputs, B rows of
 the model's input, N target tokens, V vocabulary.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -35,6 +36,11 @@ class Row:
 
     requests: tuple[Request, ...]
     encoded: tuple[Encoded, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest edit."""
+        return max(map(len, self.encoded))
 
 
 @dataclass(frozen=True)
@@ -120,9 +126,9 @@ class Descent:
             for site, weight in self.weights.items()
         }
         self.lower: list[Lower] = []  # of each lesson
-        self.live = list(range(slots))  # the row in each slot
+        self.waiting = iter(sorted(range(len(rows)), key=lambda row: -rows[row].length))
+        self.live = list(islice(self.waiting, slots))  # the row in each slot
         self.steps, self.calm = [0] * slots, [0] * slots  # its steps, its last looks that were good
-        self.waiting = iter(range(slots, len(rows)))
 
     def ended(self) -> Iterator[Ended]:
         """Step until every row has its labels or ran out of steps; rows come as they end."""

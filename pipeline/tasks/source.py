@@ -55,7 +55,7 @@ class Row:
 
 
 def numbered(rows: Iterable[Row], name: str) -> list[Row]:
-    """Records with a number each. Raises DataError for another's: two would be taken for one."""
+    """Records, each with a number that no other has. Raises DataError where two have the same."""
     found: dict[int, Row] = {}
     for row in rows:
         number = row.get(name, int)
