@@ -87,7 +87,7 @@ class _Writer:
     def _parts(
         self, chosen: Sequence[int], size: Callable[[int], tuple[int, int]]
     ) -> Iterator[list[int]]:
-        """Batches of similar steps to take, and then of similar length: little for nothing."""
+        """Batches alike in the tokens to write, then in the length to read: little is padding."""
         order = sorted(chosen, key=lambda i: (size(i), i))
         for start in range(0, len(order), self.size):
             yield sorted(order[start : start + self.size])

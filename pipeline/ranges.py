@@ -6,7 +6,7 @@ A name means the same wherever it stands, so that one list serves every editor a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.config import flatten
@@ -42,15 +42,23 @@ def check_ranges(settings: Mapping[str, Any], where: str) -> None:
         name = path.rpartition(".")[2]
         if _is_number(value):
             _check_named(path, name, value)
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if _is_number(number) and not (math.isfinite(number) and number >= 0):
-                raise _wrong(path, "no less than 0, and finite", value)
+        if not all(math.isfinite(number) and number >= 0 for number in _numbers(value)):
+            raise _wrong(path, "no less than 0, and finite", value)
         if name == "rates":
             _check_rates(path, value)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers of a value, in lists of lists too."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif _is_number(value):
+        yield value
 
 
 def _check_named(path: str, name: str, number: float) -> None:

@@ -30,7 +30,7 @@ LABELS = ("false", "true")  # a classifier's targets, in the order of its two lo
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt and the text that should follow it. Empty target: only agreement is measured."""
+    """A prompt and the text that should follow it."""
 
     prompt: str
     target: str

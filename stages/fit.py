@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import resource
 import time
 from pathlib import Path
@@ -11,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import editors, models
-from pipeline.config import Params, build, pick, project_root
+from pipeline.config import Params, build, pick
 from pipeline.editing import editor as editing
 from pipeline.records import hash_cases, read_cases
-from pipeline.storage import hash_file, hash_folder, write_json
+from pipeline.storage import hash_folder, write_json
 from pipeline.tables import write_frame
-from stages import bench_folder, set_up_torch, start
+from stages import bench_folder, checkpoints, set_up_torch, start
 
 CURVE = ("step", "seconds", "loss", "loss_edit", "loss_loc", "val_loss", "val_success")
 
@@ -27,14 +25,14 @@ def fit(params: Params, name: str) -> None:
     item = pick(params, f"fits.{name}")
     bench, alg = item["bench"], item["alg"]
     module = editors.load(alg)
-    editor = module.Editor(build(module.Config, params["settings"][name], f"settings.{name}"))
+    settings = params["settings"][name]
+    editor = module.Editor(build(module.Config, settings, f"settings.{name}"))
     folder = bench_folder(params, bench)
     cases = read_cases(folder / "labelled" / "cases.parquet", "train")
     base_hash = hash_folder(folder / "base")
+    depends = [item, settings, params["seed"], params["threads"], base_hash, hash_cases(cases)]
     material = editing.Material(
-        cases=cases,
-        seed=params["seed"],
-        checkpoints=_checkpoints(name, params, base_hash, hash_cases(cases)),
+        cases=cases, seed=params["seed"], checkpoints=checkpoints(name, depends)
     )
     face = models.load(folder / "base")
     began = time.monotonic()
@@ -46,22 +44,9 @@ def fit(params: Params, name: str) -> None:
     learned = Path(item["editor"])
     editing.save(editor, learned, base_hash)
     # So that the folder alone is enough to edit with, wherever it is taken.
-    write_json(learned / "settings.json", {"alg": alg, "settings": params["settings"][name]})
+    write_json(learned / "settings.json", {"alg": alg, "settings": settings})
     write_json(learned / "fit.json", editor.notes() | costs)
     write_frame(learned / "curve.parquet", pd.DataFrame(curve, columns=list(CURVE)))
-
-
-def _checkpoints(name: str, params: Params, *inputs: str) -> Path:
-    """Where interrupted training resumes from, under a name that stands for all it depends on.
-
-    DVC empties a stage's outputs before the stage runs, and a queued experiment's folder goes with
-    it; so this lies outside both.
-    """
-    code = [hash_file(path) for path in sorted(Path("pipeline").rglob("*.py"))]
-    depends = [params["fits"][name], params["settings"][name]]
-    depends += [params["seed"], params["threads"], *inputs, *code]
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return project_root() / ".errata" / "checkpoints" / f"{name}-{digest[:16]}"
 
 
 if __name__ == "__main__":

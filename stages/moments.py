@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from pipeline import models
-from pipeline.config import Params, build, pick, project_root
+from pipeline.config import Params, build, pick
 from pipeline.editing import moments as storing
 from pipeline.editing import summing
 from pipeline.errors import DataError
 from pipeline.records import read_examples
 from pipeline.storage import hash_folder
-from stages import bench_folder, set_up_torch, start
+from stages import bench_folder, checkpoints, set_up_torch, start
 
 
 def moments(params: Params, name: str) -> None:
@@ -29,10 +27,7 @@ def moments(params: Params, name: str) -> None:
         else _lines(source)
     )
     face, base_hash = models.load(folder / "base"), hash_folder(folder / "base")
-    depends = json.dumps([item, params["seed"], params["threads"], base_hash], sort_keys=True)
-    digest = hashlib.sha256(depends.encode()).hexdigest()
-    # Outside the outputs, which DVC empties before the stage runs.
-    kept = project_root() / ".errata" / "checkpoints" / f"moments-{name}-{digest[:16]}"
+    kept = checkpoints(f"moments-{name}", [item, params["seed"], params["threads"], base_hash])
     storing.save(summing.take(face, corpus, config, params["seed"], kept), Path(item["folder"]))
 
 

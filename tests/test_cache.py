@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from pipeline.editing.patch_file import save_patch
 from pipeline.editors import cache
 from pipeline.errors import EditorError, ModelError
 from pipeline.models import Batch, Face
-from pipeline.records import Request
+from pipeline.records import Probe, Request
 
 
 def requests_for(face: Face) -> list[Request]:
@@ -229,11 +230,24 @@ def test_the_curve_is_what_scoring_measures() -> None:
         assert lost == pytest.approx(notes["curve"]["drawdown"][at])
 
 
+def test_passages_among_questions_are_questions_whatever_goes_together() -> None:
+    face = make_face("gpt2")
+    cases = make_cases(face, 6)
+    passage = Probe("", cases[0].prompt + cases[0].target_new)
+    cases[0] = replace(cases[0], unrelated=(passage,))
+    found = []
+    for together in (1, 6):
+        editor = cache.Editor(cache.Config(cases=together))
+        editor.fit(face, Material(cases=cases, seed=0))
+        found.append(editor.notes()["curve"]["drawdown"])
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_passages_are_judged_by_their_perplexity() -> None:
     face = make_face("gpt2")
     texts = [prompt + target for prompt, target in pairs_for(face)]
     memory = remember(face, requests_for(face)[:1], 1, 0.0)
-    found = cache._look(face, memory, [(0, "", text) for text in texts])
+    found = cache._look(face, memory, [(0, "", text) for text in texts], passages=True)
     epsilon = found.distance_N.median().item()
     batch: Batch = face.encode([("", text) for text in texts])
     with applied(face.model, Memory(memory.key_RKD, memory.token_RKL, 0, epsilon)):

@@ -76,6 +76,7 @@ def test_every_study_composes_to_settings_that_the_library_knows(
         ("editors.ft.rates=[0]", "above 0, in rising order"),
         ("editors.ft.rates=[1e-3,1e-4]", "in rising order"),
         ("editors.cache.drawdown=nan", "finite"),
+        ("statistics.contexts.free=[[5,-1]]", "no less than 0"),
         ("editors.mend.outer.warm_up=-1", "no less than 0"),
         ("editors.ke.hidden=0", "at least 1"),
         ("editors.ft_kl.pool=0", "at least 1"),
@@ -89,6 +90,20 @@ def test_settings_out_of_range_are_refused_before_anything_runs(
     override: str, expected: str
 ) -> None:
     with pytest.raises(SettingsError, match=f"{override.partition('=')[0]} to be .*{expected}"):
+        settings.check(parse(compose(ROOT, [override])))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("editors.mend.alpha=0", "mend.alpha above 0"),
+        ("editors.mend.ridge=0", "mend.ridge above 0"),
+        ("editors.ke.least_margin=1", "ke.least_margin of at most ke.margin"),
+        ("statistics.contexts.free=[[0,10]]", "each at least 1"),
+    ],
+)
+def test_settings_that_one_editor_cannot_use_are_refused(override: str, expected: str) -> None:
+    with pytest.raises(SettingsError, match=expected):
         settings.check(parse(compose(ROOT, [override])))
 
 

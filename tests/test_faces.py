@@ -13,7 +13,7 @@ from tokenizers import decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as raw_models
 from transformers import BartForConditionalGeneration, PreTrainedTokenizerFast
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ModelError
 from pipeline.models import Face, Tokenizer, face_of
 from pipeline.models.causal import Causal
 from pipeline.models.face import SLACK
@@ -193,9 +193,17 @@ def test_left_padding_changes_no_text(architecture: str, frame: str) -> None:
 @pytest.mark.parametrize("architecture", ["bart", "t5"])
 def test_a_sources_padding_changes_no_answer(architecture: str) -> None:
     face = make_face(architecture)
+    face.tokenizer.padding_side = "left"  # as it was left by whoever saved it
     prompts = [prompt for prompt, _ in PAIRS]
     together = face.write(prompts, [4] * 4)
     assert together == [face.write([prompt], [4])[0] for prompt in prompts]
+
+
+def test_a_tokenizer_that_cannot_fill_up_is_refused() -> None:
+    face = make_face("gpt2")
+    face.tokenizer.pad_token = face.tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="a padding or an end token"):
+        face_of(face.model, face.tokenizer)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bart", "t5"])

@@ -6,8 +6,9 @@ import torch
 from conftest import make_face, pairs_for
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.editing.gradients import gradient_patch, token_gradients
-from pipeline.editing.patch import applied, linear_map
+from pipeline.editing.gradients import token_gradients
+from pipeline.editing.patch import Patch, applied, linear_map
+from pipeline.editing.updates import Factors
 from pipeline.measures import nll
 from pipeline.models import Face
 
@@ -47,7 +48,11 @@ def test_padding_carries_no_gradient() -> None:
 def test_a_small_step_lowers_the_edit_loss(face: Face) -> None:
     batch = face.encode(pairs_for(face))
     found = token_gradients(face, batch, face.sites())
-    with applied(face.model, gradient_patch(found.gradients, -1e-2)), torch.no_grad():
+    step = {
+        site: Factors(-1e-2 * tokens.delta_RTO, tokens.u_RTI)
+        for site, tokens in found.gradients.items()
+    }
+    with applied(face.model, Patch(step)), torch.no_grad():
         after_R = nll(face.logits(batch), batch)
     assert (after_R < found.loss_R).all()
 

@@ -18,6 +18,7 @@ from pipeline.editing.patch import Patch, applied
 from pipeline.editing.updates import Factors
 from pipeline.errors import DataError, ModelError
 from pipeline.models import Tokenizer
+from pipeline.models.causal import Causal
 from pipeline.models.layouts import blocks, downs
 from pipeline.models.scratch import make_tokenizer
 
@@ -152,3 +153,10 @@ def test_a_tokenizer_without_a_begin_writes_no_contexts() -> None:
     face.tokenizer.bos_token = face.tokenizer.eos_token = None
     with pytest.raises(ModelError, match="a begin or an end token"):
         locate.write_contexts(face, locate.Config(), 0)
+
+
+@pytest.mark.parametrize("begin", [False, True])
+def test_what_is_written_from_nothing_begins_once(begin: bool) -> None:
+    face = make_face("gpt2", tokenizer=make("byte_bpe", begin=begin))
+    assert isinstance(face, Causal)
+    assert face.tokenizer(face.begin)["input_ids"] == [face.tokenizer.bos_token_id]

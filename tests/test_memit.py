@@ -52,7 +52,7 @@ def test_updates_solve_the_least_squares_problem(name: str) -> None:
     texts = locate.spots(face, requests(), moments_of(name).contexts["opened"])
     start = locate.read(face, bare, [], last).stream_BD
     assert start is not None
-    found, group = editor._search(face, requests(), texts, start, 4)
+    found, group = editor._search(face, requests(), texts, start, [True] * 4, 4)
     aim = start + found.delta_GD[group]
     done: dict[str, object] = {}
     for turn, site in enumerate(downs(face.model)[:2]):
@@ -94,7 +94,7 @@ def test_one_block_with_little_to_keep_reaches_the_aim() -> None:
     last = blocks(face.model)[1]
     start = locate.read(face, bare, [], last).stream_BD
     assert start is not None
-    found, group = editor._search(face, requests(), texts, start, 4)
+    found, group = editor._search(face, requests(), texts, start, [True] * 4, 4)
     after = locate.read(face, bare, [], last, patch=patch, rows_B=[0] * 4).stream_BD
     torch.testing.assert_close(after, start + found.delta_GD[group], atol=1e-5, rtol=1e-5)
 
@@ -128,23 +128,26 @@ def test_edits_about_one_subject_can_share_a_value() -> None:
     texts = locate.spots(face, asked, ())
     stream = locate.read(face, [s[0] for s in texts], [], blocks(face.model)[1]).stream_BD
     assert stream is not None
-    found, group = editor._search(face, asked, texts, stream, 3)
+    found, group = editor._search(face, asked, texts, stream, [True] * 3, 3)
     assert group.tolist() == [0, 1, 0]
     assert found.delta_GD.shape == (2, 16)
-    assert editor._search(face, asked, texts, stream, 1)[1].tolist() == [0, 1, 2]
+    assert editor._search(face, asked, texts, stream, [True] * 3, 1)[1].tolist() == [0, 1, 2]
     assert editor.edit(face, asked, k=3).patch.rows == 1
 
 
-def test_contradictions_are_refused_or_dropped() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_contradictions_are_refused_or_dropped(shared: bool) -> None:
     face = make_causal("gpt2")
     first, *_, last = requests()
     against = Request(prompt=first.prompt, target=" Oslo", subject=first.subject)
     with pytest.raises(EditorError, match="keep_first or keep_last"):
         editor_for("gpt2").edit(face, [first, against, last], k=3)
-    found = editor_for("gpt2", conflicts="keep_last").edit(face, [first, against, last], k=3).patch
-    alone = editor_for("gpt2").edit(face, [against, last], k=2).patch
-    for site, update in weights_of(found).updates.items():
-        wanted = weights_of(alone).updates[site].dense_ROI()
+    editor = editor_for("gpt2", conflicts="keep_last", shared=shared)
+    found = editor.edit(face, [first, against, last], k=3)
+    alone = editor.edit(face, [against, last], k=2)
+    assert (found.steps, found.stopped_early) == (alone.steps, alone.stopped_early)
+    for site, update in weights_of(found.patch).updates.items():
+        wanted = weights_of(alone.patch).updates[site].dense_ROI()
         torch.testing.assert_close(update.dense_ROI(), wanted, atol=1e-8, rtol=1e-8)
 
 

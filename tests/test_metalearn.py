@@ -10,6 +10,7 @@ import torch
 from cases import make_cases
 from conftest import make_face
 
+import stages
 from pipeline.editing import checkpoints, draws, metalearn
 from pipeline.editing.editor import Material
 from pipeline.editing.patch import applied
@@ -17,7 +18,6 @@ from pipeline.editors import mend
 from pipeline.errors import EditorError, SettingsError
 from pipeline.models import Encoded, Face
 from pipeline.records import Probe
-from stages import fit as fit_stage
 
 OUTER = metalearn.Config(
     steps=8, batch=2, lr=1e-3, lr_alpha=1e-3, decay=True, heldout=2, validate_every=2, warm_up=4
@@ -64,6 +64,28 @@ def test_interrupted_training_resumes_to_the_same_bits(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_was_over_stays_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off between its last checkpoint and its end."""
+    face, cases = make_face("gpt2"), make_cases(make_face("gpt2"), 12)
+    outer = replace(OUTER, patience=2, lr=0.5, lr_alpha=0.5)
+    whole = learner(face)
+    curve = metalearn.train(face, whole, Material(cases=cases, seed=3), outer)
+    assert len(curve) < 4, "patience ends it"
+
+    def stop(_store: checkpoints.Store) -> None:
+        raise Stop
+
+    kept = Material(cases=cases, seed=3, checkpoints=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Store, "clear", stop)
+        with pytest.raises(Stop):
+            metalearn.train(face, learner(face), kept, outer)
+    resumed = learner(face)
+    assert len(metalearn.train(face, resumed, kept, outer)) == len(curve)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
 def test_the_curve_holds_the_loss_and_its_parts() -> None:
     face = make_face("gpt2")
     rows = metalearn.train(face, learner(face), Material(cases=make_cases(face, 12), seed=3), OUTER)
@@ -101,8 +123,7 @@ def test_a_checkpoint_of_another_shape_starts_over(tmp_path: Path) -> None:
 
 def test_training_resumes_under_its_own_settings_alone() -> None:
     def folder(**settings: float) -> Path:
-        params = {"fits": {"zsre-mend": {"alg": "mend"}}, "settings": {"zsre-mend": settings}}
-        return fit_stage._checkpoints("zsre-mend", params | {"seed": 0, "threads": 1}, "base")
+        return stages.checkpoints("zsre-mend", [settings, 0, "base"])
 
     assert folder(lr=1e-2, rank=4) == folder(rank=4, lr=1e-2)
     assert len({folder(lr=1e-2, rank=4), folder(lr=1e-5, rank=4), folder(lr=1e-2, rank=2)}) == 3

@@ -79,9 +79,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summing._Sum, "add", add)
         with pytest.raises(KeyboardInterrupt):
-            summing.take(face, CORPUS, config, 0, tmp_path)
-    assert list(tmp_path.iterdir())
-    again = summing.take(face, CORPUS, config, 0, tmp_path)
+            summing.take(face, CORPUS, config, 0, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir())
+    again = summing.take(face, CORPUS, config, 0, tmp_path / "run")
     assert not list(tmp_path.iterdir())
     assert (again.tokens, again.curve, again.contexts) == (
         whole.tokens,
@@ -90,6 +90,21 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     )
     for site, second in whole.second_II.items():
         assert torch.equal(again.second_II[site], second)
+
+
+def test_sums_for_other_tokens_are_not_gone_on_with(tmp_path: Path) -> None:
+    face = make_causal("gpt2", double=False)
+
+    class Cut(summing._Kept):
+        def clear(self) -> None:
+            """Leave it, as where the run is cut off before its end."""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summing, "_Kept", Cut)
+        summing.take(face, CORPUS, Config(batch=2, save_every=2), 0, tmp_path / "run")
+    few = Config(batch=2, save_every=2, tokens=8)
+    again = summing.take(face, CORPUS, few, 0, tmp_path / "run")
+    assert again.tokens == summing.take(face, CORPUS, few, 0).tokens
 
 
 def test_moments_load_for_their_own_model_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from conftest import make_face, pairs_for
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from pipeline.editing.patch import Patch, applied, join, linear_map, merge, stack_rows, weight_OI
+from pipeline.editing.patch import Patch, applied, join, linear_map, merge, weight_OI
 from pipeline.editing.patch_file import load_patch, save_patch
 from pipeline.editing.updates import Dense, Factors
 from pipeline.errors import DataError, EditorError, ModelError
@@ -143,16 +143,6 @@ def test_join_keeps_factors_while_they_are_smaller() -> None:
     assert isinstance(joined, Factors)
     assert joined.left_RKO.shape == (1, 6, 40)
     torch.testing.assert_close(joined.dense_ROI()[0], patch.updates["site"].dense_ROI().sum(0))
-
-
-def test_stacked_rows_keep_their_numbers() -> None:
-    face = make_face("gpt2")
-    first, second = random_patch(face, 1, terms=2), random_patch(face, 2, terms=3, seed=1)
-    stacked = stack_rows([first, second])
-    assert stacked.rows == 3
-    for site, update in stacked.updates.items():
-        parts = [first.updates[site].dense_ROI(), second.updates[site].dense_ROI()]
-        torch.testing.assert_close(update.dense_ROI(), torch.cat(parts))
 
 
 def test_conv1d_and_its_linear_twin_take_the_same_update() -> None:

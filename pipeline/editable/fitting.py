@@ -106,7 +106,7 @@ def ready(
         raise EditorError(
             expected="an editor of this model", found=f"{alg}: {reason}", remedy=_others(face)
         )
-    _refuse_idle(alg, editor, module.Config, source)
+    _refuse_idle(alg, editor, source)
     if "moments" in editor.needs:
         refuse_no_subject(alg, editor, asked)
         editor.take(moments_for(face, source.moments, source.checkpoints, source.seed))
@@ -122,22 +122,13 @@ def ready(
     return Ready(alg, settings, editor, identity(editor), inputs if source.cases else "")
 
 
-def _refuse_idle(alg: str, editor: Editor, config: type, source: Source) -> None:
+def _refuse_idle(alg: str, editor: Editor, source: Source) -> None:
     """Raises SettingsError for what was given and would change nothing."""
     if source.moments is not None and "moments" not in editor.needs:
         raise SettingsError(
             expected="second moments for an editor that edits by them (rome, memit)",
             found=f"{source.moments} for {alg}",
             remedy="Leave it out, or choose one of those editors.",
-        )
-    names = {item.name for item in fields(config)}
-    # FT-W and FT-L fine-tune one block, and have FT's other settings.
-    idle = {"place", "blocks"} & set(source.settings) if "block" in names else set()
-    if idle:
-        raise SettingsError(
-            expected=f"settings that change what {alg} does",
-            found=f"{' and '.join(sorted(idle))}: it edits one block, {alg}'s `block`",
-            remedy="Set `block` instead, or use ft.",
         )
 
 
@@ -181,12 +172,6 @@ def _again(
 
 def _fit(editor: Editor, face: Face, source: Source, alg: str, inputs: str) -> None:
     """Learn what is needed, from what is there."""
-    if missing := sorted(editor.needs - {"cases", "moments"}):
-        raise EditorError(
-            expected=f"a folder where {alg} was fitted",
-            found=f"none, and it needs {' and '.join(missing)}",
-            remedy="Fit it in the pipeline, and name the folder (--editor, `editor=`).",
-        )
     cases = source.cases
     config: object = getattr(editor, "config", None)
     given = any(getattr(config, name, None) is not None for name in _CHOSEN)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from pipeline.editable.corrections import Correction
-from pipeline.editing.descent import FineTuner
+from pipeline.editing.descent import RateSeeker
 from pipeline.editing.editor import Editor
 from pipeline.models import Face
 from pipeline.progress import bar
@@ -15,12 +15,12 @@ from pipeline.progress import bar
 _LOG = logging.getLogger(__name__)
 
 
-def learns_a_rate(editor: Editor) -> TypeGuard[FineTuner]:
+def learns_a_rate(editor: Editor) -> TypeGuard[RateSeeker]:
     """Whether all that it learns is how fast to go."""
-    return isinstance(editor, FineTuner) and type(editor).fit is FineTuner.fit
+    return isinstance(editor, RateSeeker) and type(editor).fit is RateSeeker.fit
 
 
-def smallest_rate(editor: FineTuner, face: Face, asked: Sequence[Correction], k: int) -> float:
+def smallest_rate(editor: RateSeeker, face: Face, asked: Sequence[Correction], k: int) -> float:
     """The smallest rate that reaches the labels of all that is asked, or else the largest there is.
 
     A fit on training cases takes the smallest that reaches most of them. Here it is these very

@@ -28,61 +28,74 @@ from pipeline.editing.patch import Patch
 from pipeline.editing.rules import RMSprop, Rule
 from pipeline.editing.slots import Descent, Ended, Lesson, Row
 from pipeline.editing.updates import Dense
-from pipeline.models import Face
+from pipeline.measures import nll
+from pipeline.models import Batch, Face
 from pipeline.models.layouts import Place
 from pipeline.progress import bar
 from pipeline.records import Request
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Settings of fine-tuning.
+class Descending:
+    """Settings of all that fine-tune.
 
     Attributes:
-        place, blocks: which linear maps of how many last blocks (None: 3, or 2 of each stack).
-        rate: RMSprop's rate; None lets `fit` choose out of `rates`.
-        rates: candidates, in rising order.
-        reach: share of the tried training cases that must reach their label.
-        tries: training cases to choose the rate on.
+        rate: the optimiser's rate.
         steps: most steps of one row.
         rows: rows fine-tuned side by side; bounds memory, changes no result.
     """
 
-    place: Place = "mlp"
-    blocks: int | None = None
     rate: float | None = None
-    rates: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    reach: float = 0.95
-    tries: int = 200
     steps: int = 100
     rows: int = 16
 
 
+@dataclass(frozen=True, kw_only=True)
+class Config(Descending):
+    """Settings of those whose rate is sought; without a `rate`, `fit` chooses one of `rates`.
+
+    Attributes:
+        place, blocks: which linear maps of how many last blocks (None: 3, or 2 of each stack).
+        rates: candidates, in rising order.
+        reach: share of the tried training cases that must reach their label.
+        tries: training cases to choose the rate on.
+    """
+
+    place: Place = "mlp"
+    blocks: int | None = None
+    rates: tuple[float, ...] = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    reach: float = 0.95
+    tries: int = 200
+
+
 class FineTuner(Editor):
-    """An editor that fine-tunes; a subclass says on what loss."""
+    """An editor that fine-tunes; a subclass says which maps, and how."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
-
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Descending) -> None:
         self.config = config
         self.rate = config.rate
-        self.tried: dict[str, float] = {}
-        self.tries = 0
 
     @abstractmethod
+    def sites(self, face: Face) -> tuple[str, ...]:
+        """The linear maps that are fine-tuned."""
+
+    @abstractmethod
+    def rule(self, _k: int) -> Rule:
+        """How rows of k edits are moved."""
+
     def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
         """What the next step is taken on, edits first; `steps` are those already taken.
 
-        A step's loss is the sum of all lessons'. Called on the unedited model.
+        A step's loss is the sum of all lessons'. Here it is the mean over a row's edits. Called on
+        the unedited model.
         """
+        del steps
+        k = len(rows[0].encoded)
 
-    def sites(self, face: Face) -> tuple[str, ...]:
-        """The linear maps that are fine-tuned."""
-        return face.sites(self.config.place, self.config.blocks)
+        def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
+            return nll(logits_NV, batch) / k
 
-    def rule(self, _k: int) -> Rule:
-        """How rows of k edits are moved."""
-        return RMSprop()
+        return [Lesson(face.collate([item for row in rows for item in row.encoded]), loss)]
 
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Of each row, whether the first lesson went as it should: its labels are the argmax."""
@@ -91,6 +104,56 @@ class FineTuner(Editor):
     def looks(self, _k: int) -> int:
         """Looks in one pass over k edits: all of one pass must be good for a row to be done."""
         return 1
+
+    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
+        """Fine-tune each k requests on a row of their own."""
+        assert self.rate is not None, "fit or restore first"
+        rows = group(face, requests, k)
+        run = self.descent(face, rows, self.rate)
+        whole = {
+            site: start_OI.new_empty(len(rows), *start_OI.shape)
+            for site, start_OI in run.start.items()
+        }
+        steps, early = [0] * len(rows), [False] * len(rows)
+        for ended in bar(run.ended(), f"fine-tune at {self.rate:g}", len(rows)):
+            steps[ended.row], early[ended.row] = ended.steps, ended.reached
+            for site, delta_OI in run.updates(ended).items():
+                whole[site][ended.row] = delta_OI
+        patch = Patch({site: Dense(delta_ROI) for site, delta_ROI in whole.items()})
+        return Edits(patch, tuple(steps), tuple(early))
+
+    def notes(self) -> dict[str, Any]:
+        """The rate."""
+        return {"rate": self.rate}
+
+    def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        """Take up the rate."""
+        del face, tensors
+        self.rate = notes["rate"]
+
+    def descent(self, face: Face, rows: Sequence[Row], rate: float) -> Descent:
+        """Rows about to be fine-tuned."""
+        return Descent(self, face, rows, rate, self.config.rows, self.config.steps)
+
+
+class RateSeeker(FineTuner):
+    """RMSprop on the last blocks' maps, at a rate that is sought on training cases."""
+
+    config: Config
+    needs: ClassVar[frozenset[Need]] = frozenset({"cases"})
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.tried: dict[str, float] = {}
+        self.tries = 0
+
+    def sites(self, face: Face) -> tuple[str, ...]:
+        """The MLPs' or attentions' maps of the last blocks."""
+        return face.sites(self.config.place, self.config.blocks)
+
+    def rule(self, _k: int) -> Rule:
+        """RMSprop, whatever k is."""
+        return RMSprop()
 
     def fit(self, face: Face, material: Material) -> list[dict[str, float]]:
         """Choose the rate on training cases, unless it is given.
@@ -116,23 +179,6 @@ class FineTuner(Editor):
         self.tried = {f"{rate:g}": share for rate, share in search.shares.items()}
         return []
 
-    def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
-        """Fine-tune each k requests on a row of their own."""
-        assert self.rate is not None, "fit or restore first"
-        rows = group(face, requests, k)
-        run = self.descent(face, rows, self.rate)
-        whole = {
-            site: start_OI.new_empty(len(rows), *start_OI.shape)
-            for site, start_OI in run.start.items()
-        }
-        steps, early = [0] * len(rows), [False] * len(rows)
-        for ended in bar(run.ended(), f"fine-tune at {self.rate:g}", len(rows)):
-            steps[ended.row], early[ended.row] = ended.steps, ended.reached
-            for site, delta_OI in run.updates(ended).items():
-                whole[site][ended.row] = delta_OI
-        patch = Patch({site: Dense(delta_ROI) for site, delta_ROI in whole.items()})
-        return Edits(patch, tuple(steps), tuple(early))
-
     def notes(self) -> dict[str, Any]:
         """The rate, and the share of training cases that reached their label at each rate tried.
 
@@ -140,22 +186,15 @@ class FineTuner(Editor):
         least that it can be; of one that is not, the most.
         """
         if not self.tried:
-            return {"rate": self.rate}
-        return {
-            "rate": self.rate,
-            "training_cases": self.tries,
-            "share_reached_by_rate": self.tried,
-        }
+            return super().notes()
+        tried = {"training_cases": self.tries, "share_reached_by_rate": self.tried}
+        return super().notes() | tried
 
     def restore(self, face: Face, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Take up the chosen rate."""
-        del face, tensors
-        self.rate, self.tries = notes["rate"], notes.get("training_cases", 0)
+        super().restore(face, tensors, notes)
+        self.tries = notes.get("training_cases", 0)
         self.tried = dict(notes.get("share_reached_by_rate", {}))
-
-    def descent(self, face: Face, rows: Sequence[Row], rate: float) -> Descent:
-        """Rows about to be fine-tuned."""
-        return Descent(self, face, rows, rate, self.config.rows, self.config.steps)
 
 
 class _Search:
@@ -165,7 +204,7 @@ class _Search:
     them, so that what is not enough shows early.
     """
 
-    def __init__(self, tuner: FineTuner, face: Face, rows: Sequence[Row]) -> None:
+    def __init__(self, tuner: RateSeeker, face: Face, rows: Sequence[Row]) -> None:
         self.tuner, self.face, self.rows = tuner, face, rows
         self.enough = math.ceil(tuner.config.reach * len(rows) - 1e-9)
         self.shares: dict[float, float] = {}
@@ -205,6 +244,11 @@ class _Search:
         run = self.tuner.descent(self.face, [self.rows[row] for row in part], rate)
         for end in run.ended():
             yield part[end.row], end
+
+
+def below(found: EditPass, rows: int, enough: float) -> list[bool]:
+    """Of each row, whether its loss is below `enough`."""
+    return list((found.loss_R.view(rows, -1).sum(1) < enough).tolist())
 
 
 def group(face: Face, requests: Sequence[Request], k: int) -> list[Row]:

@@ -21,7 +21,7 @@ from pipeline.storage import read_json, write_aside, write_json
 if TYPE_CHECKING:
     from pipeline.editing.moments import Moments
 
-Need = Literal["cases", "moments", "text"]
+Need = Literal["cases", "moments"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Edits:
 
 
 class Editor(ABC):
-    """An algorithm with its settings. Subclasses are final."""
+    """An algorithm with its settings."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.editing.patch import Patch, linear_map
-from pipeline.editing.updates import Factors
+from pipeline.editing.patch import linear_map
 from pipeline.measures import exact, nll
 from pipeline.models.face import Batch, Face
 
@@ -51,7 +50,7 @@ class _Recorder:
     outputs: list[Tensor]
 
     def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not output.requires_grad:  # not by a leaf: torch's own hooks on modules bear none
+        if not output.requires_grad:  # a sum, as hooks on the module after this one refuse a leaf
             output = output + output.new_zeros((), requires_grad=True)
         self.inputs.append(inputs[0])
         self.outputs.append(output)
@@ -92,13 +91,6 @@ def token_gradients(
         found[site] = TokenGradients(u if create_graph else u.detach(), delta)
     hit_R = exact(logits_NV.detach(), batch)
     return EditPass(found, loss_R if create_graph else loss_R.detach(), hit_R)
-
-
-def gradient_patch(gradients: dict[str, TokenGradients], scale: float) -> Patch:
-    """ΔW = scale · ∇W as factors: one plain gradient step on each edit."""
-    return Patch(
-        {site: Factors(scale * found.delta_RTO, found.u_RTI) for site, found in gradients.items()}
-    )
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

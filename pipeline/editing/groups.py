@@ -118,8 +118,8 @@ def touched(group: Sequence[Case]) -> Touched:
 def judged(group: Sequence[Case]) -> tuple[list[Case], int]:
     """The cases of a group without the bystanders that its other edits are about.
 
-    A probe keeps its number only among those that are left; edits, rephrasings and implied facts
-    are never taken out.
+    The probes that are left are numbered anew, so a probe may have another `index` here than in
+    runs of other k; edits, rephrasings and implied facts are never taken out.
 
     Returns:
         The cases, and how many probes were taken out.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.editing.patch import Intervention, applied, linear_map
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, SettingsError
 from pipeline.mentions import last_character, token_of
 from pipeline.models.causal import Causal
 from pipeline.models.face import Encoded, Face, pad
@@ -46,6 +46,16 @@ class Config:
     free: tuple[tuple[int, ...], ...] = ((5, 10), (10, 10))
     opened: tuple[tuple[int, ...], ...] = ((10, 1),)
     top_k: int = 5
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for what is no (tokens, texts), each at least 1."""
+        for pair in (*self.free, *self.opened):
+            if len(pair) != 2 or min(pair) < 1:
+                raise SettingsError(
+                    expected="contexts as pairs (tokens, texts), each at least 1",
+                    found=str(list(pair)),
+                    remedy="Correct statistics.contexts; [] writes none of a kind.",
+                )
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Config:
         k: edits made together as one (Table 5); the rows of a step are batch / k of these.
         lr, lr_alpha: Adam rates of the editor and of its per-matrix edit rates. The reference
             trains both at `lr`: its second optimiser never sees a gradient.
-        decay: end the run with a cosine from full rate to none; the paper keeps rates constant.
+        decay: a cosine from full rate to none over all steps; the paper keeps rates constant.
         c_edit: weight of the edit loss.
         clip: largest gradient norm.
         heldout: training cases kept aside for early stopping; at least k, at most a fifth of all.
@@ -142,6 +142,10 @@ class Progress:
     best_step: int = 0
     curve: Sequence[Row] = ()
 
+    def over(self, config: Config) -> bool:
+        """Whether it is too long since the last best."""
+        return self.step > 0 and self.step - self.best_step >= config.patience
+
 
 def train(face: Face, learner: Learner, material: Material, config: Config) -> list[Row]:
     """Train `learner` in place; it ends as the best it was on the held-out training cases.
@@ -166,7 +170,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
     else:
         for part in groups.chunks(taught[: config.warm_up], config.batch):
             learner.observe(face, draws(part, epoch=-2).edits)
-    steps = _steps(taught, config, material.seed, at.step)
+    steps = _steps(taught, config, material.seed, config.steps if at.over(config) else at.step)
     began, losses = time.monotonic() - at.seconds, []
     for step, epoch, cases in bar(steps, "fit", config.steps - at.step):
         _set_rates(optimizer, config, step)
@@ -182,7 +186,7 @@ def train(face: Face, learner: Learner, material: Material, config: Config) -> l
         if row["val_loss"] < at.best:
             at, best = replace(at, best=row["val_loss"], best_step=step + 1), _copy(learner)
         store.save(asdict(at), best)
-        if step + 1 - at.best_step >= config.patience:
+        if at.over(config):
             break
     store.clear()
     if not best:

@@ -15,7 +15,7 @@ Shape suffixes:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -176,28 +176,6 @@ def merge(model: nn.Module, edits: Intervention) -> dict[str, float]:
             lost[site] = (unchanged.sum() / moved.sum().clamp(min=1)).item()
             weight.copy_(merged)
     return lost
-
-
-def stack_rows(patches: Sequence[Patch]) -> Patch:
-    """Put the edits of several patches one after another, as rows of one patch."""
-    updates: dict[str, Update] = {}
-    for site in patches[0].updates:
-        parts = [patch.updates[site] for patch in patches]
-        factors = [part for part in parts if isinstance(part, Factors)]
-        if len(factors) < len(parts):
-            updates[site] = Dense(torch.cat([part.dense_ROI() for part in parts]))
-        else:
-            terms = max(part.left_RKO.shape[1] for part in factors)
-            updates[site] = Factors(
-                torch.cat([_pad_terms(part.left_RKO, terms) for part in factors]),
-                torch.cat([_pad_terms(part.right_RKI, terms) for part in factors]),
-            )
-    return Patch(updates)
-
-
-def _pad_terms(tensor_RKD: Tensor, terms: int) -> Tensor:
-    """Zero terms change nothing, so rows of unequal length can share a tensor."""
-    return nn.functional.pad(tensor_RKD, (0, 0, 0, terms - tensor_RKD.shape[1]))
 
 
 def _map(patch: Patch, function: _TensorMap) -> Patch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,11 @@ def take(
     sites = [every[block] for block in (config.blocks or range(len(every)))]
     order = sorted(texts)
     random.Random(f"{seed}/moments").shuffle(order)
-    total = _Sum(face, sites, _limit(face, sites, config))
+    limit = _limit(face, sites, config)
+    total = _Sum(face, sites, limit)
     kept = _Kept(checkpoints / "moments.safetensors" if checkpoints else None, total)
     model, corpus = hash_weights(face), hash_texts(texts)
-    identity = json.dumps([model, corpus, seed, config.batch, sites, _STATE])
+    identity = json.dumps([model, corpus, seed, config.batch, limit, sites, _STATE])
     done = kept.load(identity)
     parts = list(locate.batches(len(order), config.batch))
     for number, part in enumerate(bar(parts[done:], "second moments"), done + 1):
@@ -174,3 +176,5 @@ class _Kept:
     def clear(self) -> None:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or not empty
+                self.path.parent.rmdir()

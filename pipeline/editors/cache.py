@@ -81,6 +81,7 @@ class Editor(Base):
                 found="none",
                 remedy="Set the editor's `epsilon`.",
             )
+        passages = all(not probe.prompt for case in cases for probe in case.unrelated)
         rephrases, bystanders = [], []
         for start in bar(range(0, len(cases), self.config.cases), "measure distances"):
             part = cases[start : start + self.config.cases]
@@ -91,9 +92,9 @@ class Editor(Base):
                 for prompt in case.rephrases or (case.prompt,)
             ]
             other = [(n, p.prompt, p.target) for n, case in enumerate(part) for p in case.unrelated]
-            rephrases.append(_look(face, memory, again))
+            rephrases.append(_look(face, memory, again, passages=False))
             if other:
-                bystanders.append(_look(face, memory, other))
+                bystanders.append(_look(face, memory, other, passages=passages))
         near, far = Probes.all_of(rephrases), Probes.all_of(bystanders)
         found = far.widest(self.config.drawdown)
         farthest = max(near.farthest(), far.farthest())
@@ -165,7 +166,7 @@ class Probes:
             torch.cat([part.said_N for part in parts]),
             torch.cat([part.row_N + at for part, at in zip(parts, firsts, strict=True)]),
             sum(part.rows for part in parts),
-            all(part.passages for part in parts),
+            parts[0].passages,
         )
 
     def quality(self, epsilon: float) -> float:
@@ -223,12 +224,13 @@ class Probes:
         return torch.empty_like(flips_N).index_copy(0, by_row_N, flips_N)
 
 
-def _look(face: Face, memory: Memory, asked: Sequence[tuple[int, str, str]]) -> Probes:
+def _look(
+    face: Face, memory: Memory, asked: Sequence[tuple[int, str, str]], *, passages: bool
+) -> Probes:
     """Compare probes, (row of the memory, prompt, target) each, with the memory."""
     batch = face.encode([(prompt, target) for _, prompt, target in asked])
     rows_B = torch.tensor([row for row, _, _ in asked], device=face.device)
     found = recall(face, batch, memory.select(rows_B))
-    passages = all(not prompt for _, prompt, _ in asked)
     right_N = found.token_N == batch.label_N
     if passages:
         classes = found.logits_NV.shape[-1]

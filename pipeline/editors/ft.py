@@ -6,15 +6,9 @@ made together is the mean of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from pipeline.editing import descent
-from pipeline.editing.slots import Lesson, Row
-from pipeline.measures import nll
-from pipeline.models import Batch, Face
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,15 +16,5 @@ class Config(descent.Config):
     """Settings of FT."""
 
 
-class Editor(descent.FineTuner):
+class Editor(descent.RateSeeker):
     """FT behind the editors' interface."""
-
-    def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
-        """The edits."""
-        del steps
-        k = len(rows[0].encoded)
-
-        def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
-            return nll(logits_NV, batch) / k
-
-        return [Lesson(face.collate([item for row in rows for item in row.encoded]), loss)]

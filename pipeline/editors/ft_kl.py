@@ -48,7 +48,7 @@ class Config(descent.Config):
 _KEPT = 2**28  # bytes of what the unedited model says that are kept at once
 
 
-class Editor(descent.FineTuner):
+class Editor(descent.RateSeeker):
     """FT+KL behind the editors' interface."""
 
     config: Config

@@ -8,25 +8,18 @@ until the loss is below 0.01, and after each step no weight is further than ε f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.editor import Need
 from pipeline.editing.gradients import EditPass
 from pipeline.editing.rules import Adam, Rule
-from pipeline.editing.slots import Lesson, Row
-from pipeline.measures import nll
-from pipeline.models import Batch, Face
+from pipeline.models import Face
 from pipeline.models.layouts import block_sites
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(descent.Config):
-    """Settings of FT-L: FT's, and
+class Config(descent.Descending):
+    """Settings of FT-L: those of all that fine-tune, and
 
     Attributes:
         block: the block whose MLP's output map is fine-tuned, of each stack.
@@ -45,7 +38,6 @@ class Editor(descent.FineTuner):
     """FT-L behind the editors' interface."""
 
     config: Config
-    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def sites(self, face: Face) -> tuple[str, ...]:
         """The map by which one block's MLP writes."""
@@ -58,14 +50,4 @@ class Editor(descent.FineTuner):
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Whether a row's loss is small enough."""
         del k
-        return list((found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist())
-
-    def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
-        """The edits."""
-        del steps
-        k = len(rows[0].encoded)
-
-        def loss(logits_NV: Tensor, batch: Batch) -> Tensor:
-            return nll(logits_NV, batch) / k
-
-        return [Lesson(face.collate([item for row in rows for item in row.encoded]), loss)]
+        return descent.below(found, rows, self.config.enough)

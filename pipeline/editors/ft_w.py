@@ -1,5 +1,7 @@
 """FT-W: fine-tune one whole block on the edits, with weight decay (MEMIT's baseline).
 
+Of the block its linear maps move, as they do for every editor; norms and biases stay.
+
 Adam, 25 passes over the edits in batches of 64, until the loss is below 0.01. The decay follows the
 power law e^0.1559 n^-0.870 in the number n of edits made together, as the paper has it. The
 published code reads the law's two numbers as a list, where it looks for a tuple, and then decays
@@ -12,12 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from pipeline.editing import descent
-from pipeline.editing.editor import Need
 from pipeline.editing.gradients import EditPass
 from pipeline.editing.rules import Adam, Rule
 from pipeline.editing.slots import Lesson, Row
@@ -27,8 +27,8 @@ from pipeline.models.layouts import block_sites
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(descent.Config):
-    """Settings of FT-W: FT's, where `steps` are passes over the edits, and
+class Config(descent.Descending):
+    """Settings of FT-W: those of all that fine-tune, where `steps` are passes, and
 
     Attributes:
         block: the block that is fine-tuned, of each stack; None: the one at three quarters of the
@@ -50,7 +50,6 @@ class Editor(descent.FineTuner):
     """FT-W behind the editors' interface."""
 
     config: Config
-    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def sites(self, face: Face) -> tuple[str, ...]:
         """The linear maps of one block's self-attention and MLP that editors know."""
@@ -70,7 +69,7 @@ class Editor(descent.FineTuner):
     def good(self, found: EditPass, rows: int, k: int) -> list[bool]:
         """Whether a row's loss is small enough."""
         del k
-        return list((found.loss_R.view(rows, -1).sum(1) < self.config.enough).tolist())
+        return descent.below(found, rows, self.config.enough)
 
     def lessons(self, face: Face, rows: Sequence[Row], steps: Sequence[int]) -> list[Lesson]:
         """The edits whose turn it is; the last batch of a pass is filled up with its first."""

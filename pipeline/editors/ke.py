@@ -34,6 +34,7 @@ from pipeline.editing.gradients import TokenGradients, token_gradients
 from pipeline.editing.learned import Learned
 from pipeline.editing.patch import Patch, linear_map, weight_OI
 from pipeline.editing.updates import Factors
+from pipeline.errors import SettingsError
 from pipeline.models import Face, Tokenizer
 from pipeline.models.layouts import Place
 from pipeline.records import Request
@@ -70,6 +71,15 @@ class Config:
     margin: float = 0.1
     least_margin: float = 1e-3
     outer: metalearn.Config = field(default_factory=_outer)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for a margin that starts where it should have stopped."""
+        if not 0 <= self.least_margin <= self.margin:
+            raise SettingsError(
+                expected=f"ke.least_margin of at most ke.margin, {self.margin}",
+                found=str(self.least_margin),
+                remedy="Lower it: for zsRE the reference has a hundredth of FEVER's, of both.",
+            )
 
 
 class Conditioner(nn.Module):

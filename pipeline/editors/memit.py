@@ -105,16 +105,15 @@ class Editor(Base):
         if reason := self.applies_to(face):
             raise sought.refused(reason)
         assert self.moments is not None, "take the moments first"
-        keep_E = torch.tensor(
-            conflicts.kept(requests, k, self.config.conflicts), device=face.device
-        )
+        keep = conflicts.kept(requests, k, self.config.conflicts)
+        keep_E = torch.tensor(keep, device=face.device)
         texts = locate.spots(face, requests, self.moments.contexts[self.config.contexts])
         layers, last = self._layers(face), blocks(face.model)[self._layers(face)[-1]]
         bare = [spots[0] for spots in texts]
         rows_E = [number // k for number in range(len(requests))]
         stream_ED = locate.read(face, bare, [], last).stream_BD
         assert stream_ED is not None
-        found, group_E = self._search(face, requests, texts, stream_ED, k)
+        found, group_E = self._search(face, requests, texts, stream_ED, keep, k)
         aim_ED = stream_ED.to(found.delta_GD.dtype) + found.delta_GD[group_E]
         updates: dict[str, Update] = {}
         alone, within = Resume(), Resume()
@@ -131,7 +130,7 @@ class Editor(Base):
             right_EI = self._solve(face, site, key_EI.double(), k).to(left_EO.dtype)
             both = Factors(left_EO.unflatten(0, (-1, k)), right_EI.unflatten(0, (-1, k)))
             updates[site] = both.joined(1)
-        steps, early = _by_row(found, group_E.tolist(), k)
+        steps, early = _by_row(found, group_E.tolist(), keep, k)
         return Edits(Patch(updates), steps, early)
 
     def _search(
@@ -140,16 +139,21 @@ class Editor(Base):
         requests: Sequence[Request],
         texts: Sequence[Sequence[Spot]],
         stream_ED: Tensor,
+        keep: Sequence[bool],
         k: int,
     ) -> tuple[sought.Found, Tensor]:
-        """δ of every group, and the group of every edit."""
+        """δ of every group of edits that are made, and the group of every edit; 0 for the others.
+
+        What is dropped must not pull at the value of what it contradicts.
+        """
         groups: dict[tuple[int, str], int] = {}
-        group_E = []
-        for number, request in enumerate(requests):
-            about = normalise(request.subject) if self.config.shared else str(number)
-            group_E.append(groups.setdefault((number // k, about), len(groups)))
+        group_E = [0] * len(requests)
+        made = [number for number, kept in enumerate(keep) if kept]
+        for e in made:
+            about = normalise(requests[e].subject) if self.config.shared else str(e)
+            group_E[e] = groups.setdefault((e // k, about), len(groups))
         essences, norms = locate.essence(face, requests), sought.norms(stream_ED)
-        wanted = [Sought(texts[e], essences[e], group_E[e], norms[e]) for e in range(len(requests))]
+        wanted = [Sought(texts[e], essences[e], group_E[e], norms[e]) for e in made]
         where = Where(self._layers(face)[-1])
         found = targets.optimise(face, wanted, where, stream_ED.shape[1], self.config)
         return found, torch.tensor(group_E, device=face.device)
@@ -205,9 +209,13 @@ def _mean_keys(
 
 
 def _by_row(
-    found: sought.Found, group_E: Sequence[int], k: int
+    found: sought.Found, group_E: Sequence[int], keep: Sequence[bool], k: int
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Most steps of each row's edits, and whether all of them ended early."""
-    rows = [group_E[start : start + k] for start in range(0, len(group_E), k)]
+    """Most steps of each row's edits that are made, and whether all of them ended early."""
+    pairs = list(zip(group_E, keep, strict=True))
+    rows = [
+        [group for group, kept in pairs[start : start + k] if kept]
+        for start in range(0, len(pairs), k)
+    ]
     steps = tuple(max(found.steps[group] for group in row) for row in rows)
     return steps, tuple(all(found.reached[group] for group in row) for row in rows)

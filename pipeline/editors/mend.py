@@ -33,6 +33,7 @@ from pipeline.editing.learned import Learned
 from pipeline.editing.normaliser import Normaliser, Whitener
 from pipeline.editing.patch import Patch, linear_map, weight_OI
 from pipeline.editing.updates import Factors
+from pipeline.errors import SettingsError
 from pipeline.models import Face
 from pipeline.models.layouts import Place
 
@@ -73,6 +74,16 @@ class Config:
     ridge: float = 100.0
     moments: bool = False
     outer: metalearn.Config = field(default_factory=metalearn.Config)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for an edit rate or λ that nothing can be learned from."""
+        for name in ("alpha", "ridge"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(
+                    expected=f"mend.{name} above 0",
+                    found=str(getattr(self, name)),
+                    remedy="It is where learning starts; the defaults serve.",
+                )
 
 
 _BELOW_ZERO = -torch.finfo(torch.float32).tiny

@@ -68,8 +68,18 @@ def load(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.flo
 
 
 def face_of(model: PreTrainedModel, tokenizer: Tokenizer) -> Face:
-    """Put the right face on a model at hand."""
+    """Put the right face on a model at hand.
+
+    Raises:
+        ModelError: its tokenizer has nothing to fill up short texts with.
+    """
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                expected="a tokenizer with a padding or an end token, to fill up short texts",
+                found="neither",
+                remedy="Set its pad_token; padding is masked, so any token serves.",
+            )
         # GPT models have none; padding is masked everywhere, so the end token serves.
         tokenizer.pad_token = tokenizer.eos_token
     return _FACES[layout_of(model.config).kind](model, tokenizer)

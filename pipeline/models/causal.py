@@ -36,6 +36,8 @@ class Causal(Face):
         Raises:
             ModelError: its tokenizer has neither a begin token nor an end token.
         """
+        if self.tokenizer("")["input_ids"]:
+            return ""  # it begins every text with that token by itself
         found = self.tokenizer.bos_token or self.tokenizer.eos_token
         if found is None:
             raise ModelError(
@@ -88,7 +90,7 @@ class Causal(Face):
         return output
 
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
-        """Greedy continuations. Raises DataError where one would outgrow the context."""
+        """Greedy continuations. Raises DataError where a prompt has no room for the longest."""
         rows = self._continue(prompts, max(lengths) + SLACK, do_sample=False)
         return [self._written(row, length) for row, length in zip(rows, lengths, strict=True)]
 

@@ -87,7 +87,7 @@ class Face(ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The only answers there are, most of all of a classifier; empty where words are free."""
+        """A classifier's two answers; empty where any words may be the answer."""
         return ()
 
     @cached_property  # asked for each text, and slow to find

@@ -118,7 +118,9 @@ class Seq2Seq(Face):
 
     @torch.no_grad()
     def _answer(self, prompts: Sequence[str], new_tokens: int, beams: int) -> list[list[int]]:
-        found = self.tokenizer(list(prompts), return_tensors="pt", padding=True)
+        found = self.tokenizer(
+            list(prompts), return_tensors="pt", padding=True, padding_side="right"
+        )
         for prompt, length in zip(prompts, found["attention_mask"].sum(1).tolist(), strict=True):
             self._check_length(prompt, length)
         # No decoder has more places, whatever the prompt: a long answer is cut there.

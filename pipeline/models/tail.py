@@ -24,6 +24,7 @@ from transformers import DynamicCache
 
 from pipeline.models.face import Batch, Encoded, Face, head_at, pad, token_batch
 from pipeline.models.layouts import blocks
+from pipeline.models.lower import acting
 
 Past = tuple[tuple[Tensor | None, Tensor | None], ...]
 
@@ -161,18 +162,8 @@ def _skipping(model: nn.Module, tail: Tail, stream_BSD: Tensor) -> Iterator[None
 
     with ExitStack() as stack:
         for name in blocks(model)[: tail.first]:
-            block = model.get_submodule(name)
-            own = block.__dict__.get("forward")  # of models whose blocks are spread over devices
-            block.forward = skip
-            stack.callback(_put_back, block, own)
+            stack.enter_context(acting(model.get_submodule(name), skip))
         yield
-
-
-def _put_back(block: nn.Module, own: Any) -> None:
-    if own is None:
-        del block.forward
-    else:
-        block.forward = own
 
 
 def _run(

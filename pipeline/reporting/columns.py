@@ -50,8 +50,8 @@ MAIN: Mapping[str, Column] = {
     ),
     "generation_success_rephrase": Column(
         label="Generated, rephrasing",
-        meaning="On other wordings the model, writing freely and greedily, writes exactly the "
-        "target: stricter than the two before, which hand it each token's past.",
+        meaning="On all other wordings the model, writing freely and greedily, writes exactly the "
+        "target: stricter than success on the same wordings, which hands it each token's past.",
     ),
     "accuracy_drawdown": _cost(
         "Drawdown, accuracy",
