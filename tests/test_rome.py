@@ -112,12 +112,13 @@ def test_contradictions_are_refused_or_dropped() -> None:
         editor_for("gpt2").edit(face, asked, k=3)
     editor_for("gpt2").edit(face, asked)  # apart, they do not meet
     for how, kept in (("keep_first", [first, last]), ("keep_last", [against, last])):
-        found = editor_for("gpt2", conflicts=how).edit(face, asked, k=3).patch
-        alone = editor_for("gpt2").edit(face, kept, k=2).patch
-        for site, update in weights_of(found).updates.items():
+        found = editor_for("gpt2", conflicts=how).edit(face, asked, k=3)
+        alone = editor_for("gpt2").edit(face, kept, k=2)
+        assert (found.steps, found.stopped_early) == (alone.steps, alone.stopped_early)
+        for site, update in weights_of(found.patch).updates.items():
             torch.testing.assert_close(
                 update.dense_ROI(),
-                weights_of(alone).updates[site].dense_ROI(),
+                weights_of(alone.patch).updates[site].dense_ROI(),
                 atol=1e-8,
                 rtol=1e-8,
             )

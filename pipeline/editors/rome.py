@@ -85,11 +85,13 @@ class Editor(Base):
         steps, reached = [0] * (len(requests) // k), [True] * (len(requests) // k)
         for turn in bar(range(k), "rank-one updates"):
             update, found = self._update(face, requests[turn::k], site, patch)
-            kept_R = torch.tensor(keep[turn::k], device=face.device)
+            made = keep[turn::k]
+            kept_R = torch.tensor(made, device=face.device)
             update = Factors(update.left_RKO * kept_R[:, None, None], update.right_RKI)
             patch = Patch({site: _both(patch, site, update)})
-            steps = [a + b for a, b in zip(steps, found.steps, strict=True)]
-            reached = [a and b for a, b in zip(reached, found.reached, strict=True)]
+            for row in (row for row, kept in enumerate(made) if kept):
+                steps[row] += found.steps[row]
+                reached[row] = reached[row] and found.reached[row]
         whole = patch.updates[site]
         assert isinstance(whole, Factors)
         return Edits(Patch({site: whole.joined(1)}), tuple(steps), tuple(reached))
