@@ -230,17 +230,31 @@ def test_the_curve_is_what_scoring_measures() -> None:
         assert lost == pytest.approx(notes["curve"]["drawdown"][at])
 
 
+def right_passage(face: Face) -> str:
+    """A text of two tokens, the second of which the model expects after the first."""
+    ids_BT = torch.arange(len(face.tokenizer))[:, None]
+    with torch.no_grad():
+        next_B = face.model(input_ids=ids_BT).logits[:, 0].argmax(-1)
+    texts = face.tokenizer.batch_decode(torch.cat([ids_BT, next_B[:, None]], dim=1))
+    found = face.tokenizer(texts)["input_ids"]
+    return next(
+        text
+        for text, ids, first, second in zip(texts, found, *(ids_BT[:, 0], next_B), strict=True)
+        if ids == [first, second]
+    )
+
+
 def test_passages_among_questions_are_questions_whatever_goes_together() -> None:
     face = make_face("gpt2")
     cases = make_cases(face, 6)
-    passage = Probe("", cases[0].prompt + cases[0].target_new)
-    cases[0] = replace(cases[0], unrelated=(passage,))
+    cases[0] = replace(cases[0], unrelated=(Probe("", right_passage(face)),))
     found = []
-    for together in (1, 6):
+    for together in (1, 6):  # alone, the passage might be taken for a text to be read
         editor = cache.Editor(cache.Config(cases=together))
         editor.fit(face, Material(cases=cases, seed=0))
         found.append(editor.notes()["curve"]["drawdown"])
     assert found[0] == pytest.approx(found[1])
+    assert max(found[0]) == pytest.approx(1 / 11)  # it alone was right, of eleven bystanders
 
 
 def test_passages_are_judged_by_their_perplexity() -> None:
