@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -18,6 +18,8 @@ def write(
     face: Face, asked: Sequence[Asked], rows: Sequence[Row], patch: Intervention, size: int
 ) -> None:
     """Add `gen_text`, `gen_exact` and `gen_contains`, and the unedited model's as `pre_*`.
+
+    The text of an answer that is right ends where the target does; others run a little over.
 
     Args:
         rows: what teacher forcing measured of each question; answers are as long as its target.
@@ -56,18 +58,15 @@ class _Writer:
         self.prefix, self.patch, self.size = prefix, patch, size
 
     def write(self, chosen: Sequence[int]) -> dict[int, Written]:
-        """Answers to the chosen questions; of those that are the target, only what follows it."""
-        known = [i for i in chosen if self.rows[i][self.prefix + "tf_exact"] == 1]
+        """Answers to the chosen questions; what is known to be the target is not written."""
         found: dict[int, Written] = {}
         # What looks at more than weights (a memory) may act otherwise as a text grows.
         if isinstance(self.patch, Patch):
-            for part in self._parts(known, lambda i: (0, self._letters(i))):
-                pairs = [(self.asked[i].prompt, self.asked[i].target) for i in part]
-                with applied(self.face.model, self.patch, self._edits(part)):
-                    told = zip(part, self.face.completed(pairs), strict=True)
-                found |= {i: answer for i, answer in told if answer is not None}
-        unknown = [i for i in chosen if i not in found]
-        for part in self._parts(unknown, lambda i: (self._length(i), len(self.asked[i].prompt))):
+            known = [i for i in chosen if self.rows[i][self.prefix + "tf_exact"] == 1]
+            pairs = [(self.asked[i].prompt, self.asked[i].target) for i in known]
+            told = zip(known, self.face.completed(pairs) if pairs else [], strict=True)
+            found = {i: Written(text, text) for i, text in told if text is not None}
+        for part in self._parts([i for i in chosen if i not in found]):
             prompts = [self.asked[i].prompt for i in part]
             with applied(self.face.model, self.patch, self._edits(part)):
                 answers = self.face.write(prompts, [self._length(i) for i in part])
@@ -78,17 +77,12 @@ class _Writer:
         """Tokens of a question's target."""
         return int(self.rows[i]["n_tokens"])  # type: ignore[call-overload,no-any-return]
 
-    def _letters(self, i: int) -> int:
-        return len(self.asked[i].prompt) + len(self.asked[i].target)
-
     def _edits(self, part: Sequence[int]) -> torch.Tensor:
         return torch.tensor([self.asked[i].edit for i in part], device=self.face.device)
 
-    def _parts(
-        self, chosen: Sequence[int], size: Callable[[int], tuple[int, int]]
-    ) -> Iterator[list[int]]:
+    def _parts(self, chosen: Sequence[int]) -> Iterator[list[int]]:
         """Batches alike in the tokens to write, then in the length to read: little is padding."""
-        order = sorted(chosen, key=lambda i: (size(i), i))
+        order = sorted(chosen, key=lambda i: (self._length(i), len(self.asked[i].prompt), i))
         for start in range(0, len(order), self.size):
             yield sorted(order[start : start + self.size])
 
@@ -104,8 +98,9 @@ def _choose(labels: Sequence[str], asked: Sequence[Asked], rows: Sequence[Row]) 
 
 def _judged(prefix: str, answer: Written, target: str) -> Row:
     wanted = target.strip()
+    right = answer.opening.strip() == wanted
     return {
-        prefix + "gen_text": answer.text,
-        prefix + "gen_exact": float(answer.opening.strip() == wanted),
+        prefix + "gen_text": answer.opening if right else answer.text,
+        prefix + "gen_exact": float(right),
         prefix + "gen_contains": float(wanted in answer.text),
     }

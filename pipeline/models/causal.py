@@ -92,27 +92,18 @@ class Causal(Face):
     def write(self, prompts: Sequence[str], lengths: Sequence[int]) -> list[Written]:
         """Greedy continuations. Raises DataError where a prompt has no room for the longest."""
         rows = self._continue(prompts, max(lengths) + SLACK, do_sample=False)
-        return [self._written(row, length) for row, length in zip(rows, lengths, strict=True)]
-
-    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
-        """Few tokens follow; of use where a prompt's tokens are the same with and without a target.
-
-        All are written on, so that each row is in its place: edits go by rows.
-        """
-        encoded = self.tokenise(pairs)
-        for (prompt, _), item in zip(pairs, encoded, strict=True):
-            self._check_length(prompt, len(item.ids) + SLACK - 1)
-        read = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
-        rows = self._go_on([item.ids for item in encoded], SLACK, do_sample=False)
         return [
-            self._written(item.labels + row, len(item.labels))
-            if ids + item.labels == item.ids
-            else None
-            for ids, item, row in zip(read, encoded, rows, strict=True)
+            Written(self._decode(row[: length + SLACK]), self._decode(row[:length]))
+            for row, length in zip(rows, lengths, strict=True)
         ]
 
-    def _written(self, ids: list[int], length: int) -> Written:
-        return Written(self._decode(ids[: length + SLACK]), self._decode(ids[:length]))
+    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Of use where a prompt's tokens are the same with and without a target."""
+        read = self.tokenizer([prompt for prompt, _ in pairs])["input_ids"]
+        return [
+            self._decode(item.labels) if ids + item.labels == item.ids else None
+            for ids, item in zip(read, self.tokenise(pairs), strict=True)
+        ]
 
     def sample(self, prompts: Sequence[str], new_tokens: int, top_k: int = 0) -> list[str]:
         """Continuations of exactly `new_tokens`, drawn from torch's current random state.
@@ -170,16 +161,13 @@ class Causal(Face):
         found = self.model.generation_config.eos_token_id
         return found if isinstance(found, list) else [] if found is None else [found]
 
+    @torch.no_grad()
     def _continue(self, prompts: Sequence[str], new_tokens: int, **options: Any) -> list[list[int]]:
         read: list[list[int]] = self.tokenizer(list(prompts))["input_ids"]
         for prompt, ids in zip(prompts, read, strict=True):
             # The last token is written and never read.
             self._check_length(prompt, len(ids) + new_tokens - 1)
-        return self._go_on(read, new_tokens, **options)
-
-    @torch.no_grad()
-    def _go_on(self, read: Sequence[list[int]], new_tokens: int, **options: Any) -> list[list[int]]:
-        """Left padding, so that every text ends where its continuation begins."""
+        # On the left, so that every text ends where its continuation begins.
         found = self.tokenizer.pad(
             {"input_ids": list(read)}, padding_side="left", return_tensors="pt"
         )

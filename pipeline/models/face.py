@@ -127,11 +127,11 @@ class Face(ABC):
             DataError: a prompt, or what is to be written, does not fit the context.
         """
 
-    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
-        """What `write` gives for prompts to which the model is known to say the target.
+    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
+        """How an answer opens (`Written.opening`) where the model is known to say the target.
 
-        Known from teacher forcing: each target token is the argmax, so that only what follows has
-        to be written, if anything does. None where that does not tell.
+        Known from teacher forcing: each target token is the argmax, so that nothing has to be
+        written. None where that does not tell.
         """
         return [None] * len(pairs)
 

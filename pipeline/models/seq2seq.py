@@ -94,10 +94,9 @@ class Seq2Seq(Face):
         ]
         return [Written(text, text) for text in texts]
 
-    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[Written | None]:
+    def completed(self, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
         """Nothing follows: a target's last token is the one that ends it, if the model does."""
-        texts = self.spelled([target for _, target in pairs])
-        return [None if text is None else Written(text, text) for text in texts]
+        return self.spelled([target for _, target in pairs])
 
     def spelled(self, targets: Sequence[str]) -> list[str | None]:
         """Targets as the model would write them, up to where it ends; None where it would not."""
