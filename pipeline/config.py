@@ -70,7 +70,7 @@ class Root:
     def __post_init__(self) -> None:
         """Raises SettingsError for a number of threads that there cannot be."""
         if self.threads < 1:
-            raise _wrong("params.threads", "at least 1", self.threads)
+            raise wrong("params.threads", "at least 1", self.threads)
 
 
 def check_root(params: Mapping[str, Any]) -> None:
@@ -150,7 +150,7 @@ def build(cls: type[_Settings], mapping: Any, where: str = "settings") -> _Setti
     """
     assert dataclasses.is_dataclass(cls)
     if not isinstance(mapping, Mapping):
-        raise _wrong(where, "a mapping of settings", mapping)
+        raise wrong(where, "a mapping of settings", mapping)
     fields = {item.name: item for item in dataclasses.fields(cls) if item.init}
     for key in mapping:
         if key not in fields:
@@ -198,7 +198,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_tuple(get_args(hint), value, where)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise _wrong(where, "a mapping", value)
+            raise wrong(where, "a mapping", value)
         inner = get_args(hint)[1]
         return {str(key): _convert(inner, item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
@@ -214,7 +214,7 @@ def _convert_simple(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:  # a bool is an int to isinstance, and no number to a user
-        raise _wrong(where, _SIMPLE[hint], value)
+        raise wrong(where, _SIMPLE[hint], value)
     return value
 
 
@@ -226,7 +226,7 @@ def _convert_union(hints: tuple[Any, ...], value: Any, where: str) -> Any:
             return _convert(hint, value, where)
         except SettingsError:
             continue
-    raise _wrong(where, " or ".join(_describe(hint) for hint in hints), value)
+    raise wrong(where, " or ".join(_describe(hint) for hint in hints), value)
 
 
 def _convert_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -242,11 +242,11 @@ def _convert_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _convert_tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _wrong(where, "a list", value)
+        raise wrong(where, "a list", value)
     if len(hints) == 2 and hints[1] is Ellipsis:
         hints = (hints[0],) * len(value)
     if len(hints) != len(value):
-        raise _wrong(where, f"a list of {len(hints)} values", value)
+        raise wrong(where, f"a list of {len(hints)} values", value)
     return tuple(
         _convert(hint, item, f"{where}[{i}]")
         for i, (hint, item) in enumerate(zip(hints, value, strict=True))
@@ -259,7 +259,8 @@ def _describe(hint: Any) -> str:
     return _SIMPLE.get(hint, "a list" if get_origin(hint) is tuple else "a mapping")
 
 
-def _wrong(where: str, expected: str, value: Any) -> SettingsError:
+def wrong(where: str, expected: str, value: Any) -> SettingsError:
+    """The error for a setting's value."""
     return SettingsError(
         expected=f"{where} to be {expected}",
         found=f"{value!r} ({type(value).__name__})",

@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.config import flatten
-from pipeline.errors import SettingsError
+from pipeline.config import flatten, wrong
 
 # What a run would divide by, draw from, build a model of, or have nothing left with.
 _AT_LEAST_ONE = frozenset({"batch", "beams", "blocks", "cases", "condition", "context", "epochs"})
@@ -43,7 +42,7 @@ def check_ranges(settings: Mapping[str, Any], where: str) -> None:
         if _is_number(value):
             _check_named(path, name, value)
         if not all(math.isfinite(number) and number >= 0 for number in _numbers(value)):
-            raise _wrong(path, "no less than 0, and finite", value)
+            raise wrong(path, "no less than 0, and finite", value)
         if name == "rates":
             _check_rates(path, value)
 
@@ -63,25 +62,17 @@ def _numbers(value: Any) -> Iterator[float]:
 
 def _check_named(path: str, name: str, number: float) -> None:
     if name in _AT_LEAST_ONE and not number >= 1:
-        raise _wrong(path, "at least 1", number)
+        raise wrong(path, "at least 1", number)
     if name in _ABOVE_ZERO and not number > 0:
-        raise _wrong(path, "above 0", number)
+        raise wrong(path, "above 0", number)
     if name in _SHARES and not 0 < number <= 1:
-        raise _wrong(path, "above 0 and at most 1", number)
+        raise wrong(path, "above 0 and at most 1", number)
     if name == "smoothing" and not number < 1:
-        raise _wrong(path, "below 1", number)
+        raise wrong(path, "below 1", number)
 
 
 def _check_rates(path: str, rates: Any) -> None:
     if not rates:
-        raise _wrong(path, "a list of at least one rate", rates)
+        raise wrong(path, "a list of at least one rate", rates)
     if not (rates[0] > 0 and list(rates) == sorted(set(rates))):
-        raise _wrong(path, "rates above 0, in rising order", rates)
-
-
-def _wrong(path: str, expected: str, found: object) -> SettingsError:
-    return SettingsError(
-        expected=f"{path} to be {expected}",
-        found=f"{found!r} ({type(found).__name__})",
-        remedy="Correct it where it is set: on the command line, or in conf/ (then errata params).",
-    )
+        raise wrong(path, "rates above 0, in rising order", rates)

@@ -70,6 +70,11 @@ def in_float64(face: Face) -> Iterator[None]:
             face.model.float()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The graph's tests take longest and stay in one process, so they begin."""
+    items.sort(key=lambda item: item.path.name != "test_graph.py")
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tiny models lose time to threads; numbers must not depend on them either."""

@@ -35,7 +35,7 @@ LAYERS = (
     "editing.editor editing.gradients editing.rules",
     "editing.draws editing.rowwise",
     "editing.metalearn editing.slots",
-    "editing.descent",
+    "editing.descent editing.seeker",
     "editing.learned",
     "editors",
     "generation mixing questions",

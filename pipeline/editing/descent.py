@@ -1,11 +1,12 @@
 """Fine-tuning in rows: what FT and its relatives share.
 
-Every row starts from the clean model and runs RMSprop on the edited matrices by itself, until all
-its labels are the argmax or its steps are used up (MEND appendix A.4). A row is one edit, or k
-edits made together; `slots` runs them side by side.
+Every row starts from the clean model and its optimiser moves the edited matrices by themselves,
+until all its labels are the argmax or its steps are used up (MEND appendix A.4). A row is one edit,
+or k edits made together; `slots` runs them side by side.
 
-The rate depends on the model. `fit` picks, out of `rates`, the smallest that reaches the labels of
-`reach` of the training cases it tries, so that the baseline is neither starved nor a bulldozer.
+FT and FT+KL run RMSprop at a rate that depends on the model: their `fit` picks, out of `rates`, the
+smallest that reaches the labels of `reach` of the training cases it tries, so that the baseline is
+neither starved nor a bulldozer.
 
 Shape suffixes: R rows, O outputs, I inputs.
 """

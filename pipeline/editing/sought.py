@@ -28,6 +28,7 @@ class Config:
         decay: weight of ‖δ‖ / ‖value‖², not squared, as the references have it.
         clamp: largest ‖δ‖ / ‖value‖.
         enough: the loss at which a value is left as it is.
+        ridge: share of C's mean diagonal that is added to it; units that never fire need it.
         rows: texts in one pass; bounds memory, changes no result.
     """
 
@@ -37,6 +38,7 @@ class Config:
     decay: float = 0.5
     clamp: float = 4.0
     enough: float = 0.05
+    ridge: float = 1e-8
     rows: int = 128
 
 

@@ -14,18 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pipeline.editing import conflicts, locate, sought, targets
 from pipeline.editing.depths import depth_of
-from pipeline.editing.editor import Editor as Base
-from pipeline.editing.editor import Edits, Need
+from pipeline.editing.editor import Edits
 from pipeline.editing.locate import Spot
-from pipeline.editing.moments import Moments, factor
 from pipeline.editing.patch import Patch
+from pipeline.editing.seeker import Seeker
 from pipeline.editing.sought import Sought, Where
 from pipeline.editing.updates import Factors, Update
 from pipeline.errors import SettingsError
@@ -47,7 +45,6 @@ class Config(sought.Config):
         shared: edits of a row about one subject share one δ (ours). Their keys are almost one key,
             so what is written for one overwrites the other unless a single value serves both.
         conflicts: what happens when edits of one row contradict each other.
-        ridge: share of C's mean diagonal that is added to it; units that never fire need it.
     """
 
     steps: int = 25
@@ -57,7 +54,6 @@ class Config(sought.Config):
     contexts: locate.Kind = "opened"
     shared: bool = False
     conflicts: conflicts.Conflicts = "refuse"
-    ridge: float = 1e-8
 
     def __post_init__(self) -> None:
         """Raises SettingsError for a λ that leaves nothing to keep, and layers out of order."""
@@ -75,15 +71,10 @@ class Config(sought.Config):
             )
 
 
-class Editor(Base):
+class Editor(Seeker):
     """MEMIT behind the editors' interface."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"moments"})
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.moments: Moments | None = None
-        self._factors: dict[str, Tensor] = {}
+    config: Config
 
     def applies_to(self, face: Face) -> str | None:
         """Causal models of known depth, whose blocks add what their MLP writes as it is."""
@@ -95,10 +86,6 @@ class Editor(Base):
         if self._weight(face) is None:
             return "no weight is published for this architecture: set its weight"
         return None
-
-    def take(self, moments: Moments) -> None:
-        """Receive C and the contexts."""
-        self.moments, self._factors = moments, {}
 
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """Each k requests as one joint edit; rows are independent of each other."""
@@ -162,7 +149,7 @@ class Editor(Base):
         """Columns of (λC + KKᵀ)⁻¹K of every row, as rows: E x I, in float64."""
         weight = self._weight(face)
         assert weight is not None
-        factor_II = self._factor(site, face)
+        factor_II = self.factor(site, face)
         key_RKI = key_EI.unflatten(0, (-1, k))
         if k > key_EI.shape[1]:
             second_RII = weight * factor_II @ factor_II.T + key_RKI.transpose(1, 2) @ key_RKI
@@ -181,13 +168,6 @@ class Editor(Base):
     def _weight(self, face: Face) -> float | None:
         weight = self.config.weight
         return depth_of(face.model.config).weight if weight is None else weight
-
-    def _factor(self, site: str, face: Face) -> Tensor:
-        assert self.moments is not None
-        if site not in self._factors:
-            second_II = self.moments.of(site).to(face.device)
-            self._factors[site] = factor(second_II, self.config.ridge, site)
-        return self._factors[site]
 
 
 def _mean_keys(

@@ -18,18 +18,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pipeline.editing import conflicts, locate, sought, targets
 from pipeline.editing.depths import depth_of
-from pipeline.editing.editor import Editor as Base
-from pipeline.editing.editor import Edits, Need
+from pipeline.editing.editor import Edits
 from pipeline.editing.locate import Spot
-from pipeline.editing.moments import Moments, factor
 from pipeline.editing.patch import Patch, applied, linear_map
+from pipeline.editing.seeker import Seeker
 from pipeline.editing.sought import Sought, Where
 from pipeline.editing.updates import Factors
 from pipeline.models import Face
@@ -47,33 +45,22 @@ class Config(sought.Config):
         consistent_keys: the mean key everywhere (r-ROME), or the published code's mixture.
         contexts: which of the model's own texts keys and values are averaged over.
         conflicts: what happens when edits of one row contradict each other.
-        ridge: share of C's mean diagonal that is added to it; units that never fire need it.
     """
 
     layer: int | None = None
     consistent_keys: bool = True
     contexts: locate.Kind = "free"
     conflicts: conflicts.Conflicts = "refuse"
-    ridge: float = 1e-8
 
 
-class Editor(Base):
+class Editor(Seeker):
     """ROME behind the editors' interface."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"moments"})
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.moments: Moments | None = None
-        self._factors: dict[str, Tensor] = {}
+    config: Config
 
     def applies_to(self, face: Face) -> str | None:
         """Causal models of which it is known, or set, where they are edited."""
         return sought.refusal(face, [self._layer(face)] if face.kind == "causal" else [])
-
-    def take(self, moments: Moments) -> None:
-        """Receive C and the contexts."""
-        self.moments, self._factors = moments, {}
 
     def edit(self, face: Face, requests: Sequence[Request], k: int = 1) -> Edits:
         """One rank-one update for each request; those of a row follow each other."""
@@ -115,7 +102,7 @@ class Editor(Base):
             left_RO = value_RO - _out(face, site, mean_RI, patch)
         else:
             left_RO = found.delta_GD
-        right_IR = torch.cholesky_solve(mean_RI.double().T, self._factor(site, face))
+        right_IR = torch.cholesky_solve(mean_RI.double().T, self.factor(site, face))
         right_RI = right_IR.T / (right_IR.T * key_RI.double()).sum(1, keepdim=True)
         dtype = left_RO.dtype
         return Factors(left_RO[:, None], right_RI.to(dtype)[:, None]), found
@@ -147,13 +134,6 @@ class Editor(Base):
         layer = self._layer(face)
         assert layer is not None
         return layer
-
-    def _factor(self, site: str, face: Face) -> Tensor:
-        assert self.moments is not None
-        if site not in self._factors:
-            second_II = self.moments.of(site).to(face.device)
-            self._factors[site] = factor(second_II, self.config.ridge, site)
-        return self._factors[site]
 
 
 def _out(face: Face, site: str, key_RI: Tensor, patch: Patch) -> Tensor:
