@@ -30,14 +30,16 @@ def resampled_means(x: Array, seed: int, groups: NDArray[np.int64] | None = None
 
     Args:
         groups: for each case, the group that it is drawn with: whole groups are drawn again, since
-            cases that share a model vary together. One group alone says nothing: all NaN.
+            cases that share a model vary together. A column that one group alone has, or a single
+            case, says nothing of how it varies: NaN.
     """
     if groups is None:
         groups = np.arange(len(x))
     names, group_C = np.unique(groups, return_inverse=True)
-    if len(names) == 1 < len(x):
-        return np.full((REPLICATES, x.shape[1]), np.nan)
-    return np.vstack([_means(counts[:, group_C], x) for counts in _draws(len(names), seed)])
+    means = np.vstack([_means(counts[:, group_C], x) for counts in _draws(len(names), seed)])
+    held = [len(np.unique(group_C[~np.isnan(column)])) for column in x.T]
+    means[:, np.array(held) < 2] = np.nan
+    return means
 
 
 def interval(values: Array) -> tuple[float, float]:

@@ -107,7 +107,7 @@ def write(
 def outcome_rows(
     asked: Sequence[Opening], before: Sequence[str], after: Sequence[str]
 ) -> list[Row]:
-    """Rows of probe `generation`: two texts and no target. No text at all is a collapse."""
+    """Rows of probe `generation`: two texts and no target. To fall silent is a collapse."""
     return [
         {
             "case_id": opening.case.id,
@@ -118,7 +118,7 @@ def outcome_rows(
             "n_tokens": 0,
             "pre_gen_text": old,
             "gen_text": new,
-            "collapsed": not new.strip(),
+            "collapsed": bool(old.strip()) and not new.strip(),
             "tf_exact": math.nan,
         }
         for opening, old, new in zip(asked, before, after, strict=True)

@@ -143,8 +143,9 @@ METRICS: Mapping[str, Metric] = {
 def summarise(outcomes: pd.DataFrame, timings: pd.DataFrame, seed: int = 0) -> Summary:
     """Every metric that these outcomes allow: {"value", "low", "high", "n"} each.
 
-    `low` and `high` are the 95 % percentile bootstrap over cases, `n` the cases measured. Cases
-    edited together are drawn together; a single group of them has no interval. A metric whose
+    `low` and `high` are the 95 % percentile bootstrap over cases, `n` the cases measured: of a
+    metric made of several means, the fewest that any is over. Cases edited together are drawn
+    together; what only one of their groups has measured has no interval. A metric whose
     probes the benchmark lacks is left out. Costs (seconds, steps, memory) have no interval: their
     `low` and `high` are None. A value can be infinite: see `plain`.
 
@@ -207,7 +208,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str, seed: int = 0) -> Num
         values = combine(*means[:, :width].T) - combine(*means[:, width:].T)
     # Without a difference there is no interval either, though some draws may have one.
     low, high = interval(values[1:] if np.isfinite(values[0]) else values[:1])
-    n = int((~missing).any(axis=1).sum())
+    n = int((~missing).sum(axis=0).min())
     return {"difference": float(values[0]), "low": low, "high": high, "n": n}
 
 
@@ -244,7 +245,7 @@ def _summary(outcomes: pd.DataFrame, seed: int) -> Summary:
             continue
         values = metric.combine(*means[:, at].T)
         low, high = interval(values[1:])
-        n = int((~np.isnan(x[:, at])).any(axis=1).sum())
+        n = int((~np.isnan(x[:, at])).sum(axis=0).min())
         summary[name] = {"value": float(values[0]), "low": low, "high": high, "n": n}
     return summary
 

@@ -75,9 +75,16 @@ def per_case(outcomes: pd.DataFrame, columns: Sequence[Column]) -> tuple[NDArray
 
 
 def before_edits(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The same rows as if the unedited model had been scored: `pre_*` in place of the measures."""
+    """The same rows as if the unedited model had been scored: `pre_*` in place of the measures.
+
+    What compares with the original of a trained model goes: this is a model, and no editor.
+    """
     measured = {name: name[4:] for name in outcomes if name.startswith("pre_")}
-    after = [name for name in outcomes if name in measured.values() or name in _TOKEN_BY_TOKEN]
+    after = [
+        name
+        for name in outcomes
+        if name in measured.values() or name in _TOKEN_BY_TOKEN or name.startswith("orig_")
+    ]
     return outcomes.drop(columns=after).rename(columns=measured).assign(collapsed=False)
 
 

@@ -174,6 +174,7 @@ def _forks(
 
 
 def _collapsed(row: Row) -> bool:
-    """Broken logits, or nothing at all where an answer was asked for."""
-    silent = isinstance(row.get("gen_text"), str) and not str(row["gen_text"]).strip()
+    """Broken logits, or no answer at all where the unedited model has one."""
+    after, before = row.get("gen_text"), row.get("pre_gen_text")
+    silent = isinstance(after, str) and not after.strip() and bool(str(before).strip())
     return math.isnan(float(row["tf_exact"])) or silent  # type: ignore[arg-type]

@@ -70,7 +70,25 @@ def test_what_was_not_measured_is_left_out() -> None:
     asked = row("a", "edit", gen_exact=1.0, pre_gen_exact=0.0)
     silent = row("b", "edit")  # nothing was generated for this case
     summary = metrics.summarise(pd.DataFrame([asked, silent]), TIMES)
-    assert summary["generation_success_edit"] == {"value": 1, "low": 1, "high": 1, "n": 1}
+    found = summary["generation_success_edit"]
+    assert (found["value"], found["n"]) == (1, 1)
+    assert math.isnan(found["low"])  # one case does not say how cases vary
+    assert math.isnan(found["high"])
+
+
+def test_a_metric_of_several_means_counts_the_fewest_cases() -> None:
+    rows = outcomes("counterfact", "memit", 6, 0.9, 0.1)
+    rows = rows[(rows["probe"] != "neighbour") | (rows["case_id"] == "counterfact-0003")]
+    summary = metrics.summarise(rows, TIMES)
+    assert [summary[name]["n"] for name in ("ES", "NS", "S")] == [6, 1, 1]
+    assert math.isnan(summary["S"]["low"])
+
+
+def test_the_unedited_model_has_no_original() -> None:
+    rows = outcomes("zsre", "enn", 6, 0.9, 0.1)
+    rows = rows.assign(orig_tf_exact=1.0, orig_tf_token_acc=1.0)
+    assert "accuracy_drawdown_original" in metrics.summarise(rows, TIMES)
+    assert "accuracy_drawdown_original" not in metrics.unedited(rows)
 
 
 def test_a_broken_passage_has_infinite_perplexity_and_null_in_json() -> None:

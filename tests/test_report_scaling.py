@@ -11,6 +11,8 @@ from fake_runs import Fake, study
 
 from pipeline import metrics, reporting
 from pipeline.reporting import inputs, scaling
+from pipeline.storage import write_json
+from pipeline.tables import write_frame
 
 CASES = 48
 
@@ -55,8 +57,11 @@ def test_scores_by_n_are_those_of_the_rows(runs: tuple[reporting.Request, Path])
             assert row["GE"] == pytest.approx(texts["gen_entropy"].mean(), rel=1e-4)
             assert row["RS"] == pytest.approx(texts["gen_reference"].mean(), rel=1e-4)
             assert row["groups"] == CASES // n
+            said = rows[rows["probe"] == "edit"]["tf_exact"]
+            assert row["edit_success_edit"] == pytest.approx(said.mean(), rel=1e-4)
     one = found.loc[("memit", 48)]
     assert one["ES_low"] < one["ES"] < one["ES_high"]  # over cases: there is one group
+    assert "of fewer cases" not in (folder / "report.md").read_text()
 
 
 def test_the_main_table_has_every_editor_at_its_largest_n(
@@ -90,6 +95,24 @@ def test_curves_and_relations(runs: tuple[reporting.Request, Path]) -> None:
     assert split.loc[("memit", "P1"), "S"] == pytest.approx(3 / sum(1 / p for p in parts), rel=1e-4)
     assert split.loc[("memit", "P1"), "cases"] == CASES // 2
     assert "| P0 | 24 |" in (folder / "report.md").read_text()
+
+
+def test_scores_that_few_cases_have_say_so(tmp_path: Path) -> None:
+    """All neighbours but three cases' are what another edit of their group is about."""
+    request = study(
+        tmp_path / "runs", "scaling", [Fake("counterfact", "memit", 0.9, 0.1, k=48)], CASES
+    )
+    (run,) = request.runs
+    rows = rows_of(request, "memit", 48)
+    few = rows["case_id"].isin(sorted(rows["case_id"].unique())[:3])
+    rows = rows[(rows["probe"] != "neighbour") | few]
+    write_frame(run.folder / "outcomes.parquet", rows)
+    times = pd.read_parquet(run.folder / "timings.parquet")
+    write_json(run.metrics, metrics.plain(metrics.summarise(rows, times)))
+    reporting.write_report(request, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "NS (and the harmonic mean with it) is of fewer cases, 3 of memit" in text
+    assert not (tmp_path / "report" / "tables" / "relations-counterfact.csv").exists()
 
 
 def test_published_rows_stand_beside_only_in_their_setting(

@@ -257,6 +257,8 @@ def test_editors_are_shown_on_the_cases_they_share() -> None:
     a, b = outcomes("zsre", "ft", 5, 0.5, 0.5), outcomes("zsre", "mend", 8, 0.5, 0.5)
     shared = examples.by_editor([("ft", a), ("mend", b)])
     assert shared["mend"]["case_id"].nunique() == 5
+    apart = {"ft": a, "mend": b[~b["case_id"].isin(a["case_id"])]}
+    assert examples.choose(examples.by_editor(list(apart.items()))) == []
 
 
 @pytest.mark.parametrize(

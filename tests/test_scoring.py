@@ -164,6 +164,12 @@ def test_a_broken_model_fails_and_is_called_collapsed() -> None:
         assert not math.isnan(row["pre_tf_exact"])
 
 
+@pytest.mark.parametrize(("before", "collapsed"), [("Oslo", True), ("\n\n", False)])
+def test_who_was_silent_before_does_not_collapse(before: str, collapsed: bool) -> None:
+    row: scoring.Row = {"tf_exact": 0.0, "gen_text": "\n\n", "pre_gen_text": before}
+    assert scoring._collapsed(row) is collapsed
+
+
 def hand_batch(labels: list[int], rows: list[int]) -> Batch:
     return Batch(
         inputs={},

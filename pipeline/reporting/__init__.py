@@ -88,7 +88,7 @@ def readme_table(report_folder: Path) -> str:
         if not path.is_file():  # a benchmark without runs has a base model and no table
             continue
         frame = _read_csv(path)
-        caption = f"{tables.title(bench)}: single edits, {tables.cases(frame)}"
+        caption = f"{tables.title(bench)}: single edits, {tables.cases(frame, chosen)}"
         notes = tables.table_notes(frame)
         parts.append(markdown.table(tables.main_table(frame, chosen, caption, notes=notes)))
     return "\n\n".join(parts) + "\n"

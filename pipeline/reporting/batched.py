@@ -66,12 +66,27 @@ def table(material: Material, bench: Bench) -> Table:
         "group has none. Probes that another edit of their group is about are left out: where "
         "every one is, a cell is empty."
     ]
+    notes += _fewer(material, runs.values())
     return Table(
         header=(corner, *heads),
         rows=(*rows, *paper),
         caption=title(bench.name),
         notes=tuple(notes),
     )
+
+
+def _fewer(material: Material, runs: Iterable[Run]) -> list[str]:
+    """Where drawdown is of far fewer cases than success is."""
+    few: dict[int, float] = {}
+    for run in runs:
+        summary = material.metrics[run.name]
+        n = headline.value(summary, headline.drawdown(summary)).n
+        if n < headline.value(summary, headline.SUCCESS).n:
+            few[run.k] = min(n, few.get(run.k, n))
+    if not few:
+        return []
+    counts = ", ".join(f"{n:,.0f} at k = {k:,}" for k, n in sorted(few.items()))
+    return [f"Cases with an unrelated probe left, which drawdown is of: {counts}."]
 
 
 def _fitted_anew(material: Material, runs: Iterable[Run]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isnan, nan
+from pathlib import Path
 
 import pandas as pd
 
@@ -19,7 +20,7 @@ _BASE, _TOTAL = "base model", "total"
 _MEASURED = {
     "seconds_per_edit": "Seconds per edit",
     "scoring_seconds_per_edit": "Scoring, seconds per edit",
-    "steps_mean": "Steps per edit",
+    "steps_mean": "Steps",
     "stopped_early": "Stopped early",
     "peak_rss_mb": "Peak memory, MB",
 }
@@ -51,6 +52,9 @@ def timings(material: Material) -> Shown:
         rows=tuple(cells),
         caption="Costs on the machine that ran this",
         notes=(
+            "Steps of one edit, and the share of edits that stopped early; of edits made together "
+            "or in turn (k, t), all of a group's steps, and the share of groups whose every edit "
+            "did. "
             "A dash: the editor takes no steps, learns nothing by steps, or it was not recorded. "
             "Peak memory is the whole process's, model and libraries included.",
         ),
@@ -65,10 +69,16 @@ def whole(material: Material) -> Shown:
         {"what": _BASE, "bench": bench, "stage": "train", "seconds": _base(material, bench)}
         for bench in benches
     ]
+    counted: set[Path] = set()  # runs may share what was fitted
     for run in material.request.runs:
         times = material.timings[run.name]
         spent = float((times["edit_seconds"] + times["score_seconds"]).sum())
-        for stage, seconds in (("fit", fit_seconds(material, run)), ("evaluate", spent)):
+        stages = {"fit": fit_seconds(material, run), "evaluate": spent}
+        if run.fit is not None:
+            if run.fit in counted:
+                stages.pop("fit")
+            counted.add(run.fit)
+        for stage, seconds in stages.items():
             rows.append({"what": run.label, "bench": run.bench, "stage": stage, "seconds": seconds})
     frame = pd.DataFrame(rows).dropna(subset=["seconds"], ignore_index=True)
     cells = [
@@ -88,7 +98,8 @@ def whole(material: Material) -> Shown:
         notes=(
             "Training the base model, fitting each editor, and evaluating it: its edits and their "
             "scoring. Wall clock inside the stages, without starting them and loading models; data "
-            "and labels are not in it, nor fitting that recorded no time.",
+            "and labels are not in it, nor fitting that recorded no time. What several runs "
+            "share is counted at the first.",
         ),
     )
     return frame, table

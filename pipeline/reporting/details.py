@@ -84,7 +84,7 @@ def choices(material: Material) -> Table | None:
             cells = (
                 "; ".join(f"{words(key)}: {_span(value)}" for key, value in chosen.items()),
                 "; ".join(_attempts(key, value) for key, value in tried.items()) or DASH,
-                DASH if steps <= 1 and not stopped else f"{100 * stopped:.1f} %",
+                DASH if steps <= run.k and not stopped else f"{100 * stopped:.1f} %",
             )
             rows.append((Cell(text=run.name), *(Cell(text=cell) for cell in cells)))
     if not rows:
@@ -96,8 +96,9 @@ def choices(material: Material) -> Table | None:
             "An edit stops early once its own target is the likeliest answer. Tried, of a rate: "
             "the share of training cases whose edits did so in time. A try ends as soon as it is "
             "settled whether the share is enough, so an accepted rate has at least what stands "
-            "here, and a rejected one at most. The last column: the share of the validation "
-            "edits. A dash: one step, or nothing to try.",
+            "here, and a rejected one at most. The last column: the share of the edits that were "
+            "scored; of edits made together or in turn (k, t), the share of groups whose every "
+            "edit did. A dash: one step, or nothing to try.",
         ),
         look="facts",
     )

@@ -31,10 +31,15 @@ def choose(outcomes: Outcomes) -> list[tuple[str, str]]:
     The first case, by id, where the edit holds in its own and in another wording and nothing else
     moves, under as many editors as ever at once; the first where some editor's does not hold; the
     first where some editor breaks a probe that should not have moved. The rules are fixed, so
-    nobody picks what flatters.
+    nobody picks what flatters. None where the editors were scored on different cases.
     """
-    good = pd.DataFrame({name: _worked(frame) for name, frame in outcomes.items()})
-    kept = pd.DataFrame({name: _kept(frame) for name, frame in outcomes.items()}).loc[good.index]
+    both = {name: (_worked(frame), _kept(frame)) for name, frame in outcomes.items()}
+    good, kept = (
+        pd.DataFrame({name: found[part] for name, found in both.items()}).dropna().astype(bool)
+        for part in (0, 1)
+    )
+    if good.empty:
+        return []
     clean = (good & kept).sum(axis=1)
     most, among = int(clean.max()), len(good.columns)
     whom = "every editor" if most == among else f"{most} of {among} editors"
@@ -75,7 +80,7 @@ def table(outcomes: Outcomes, case_id: str, rule: str) -> Table:
 
 
 def _worked(frame: pd.DataFrame) -> pd.Series:
-    """Case id -> the edit holds on the first other wording, or on its own where it has no other."""
+    """Case id -> the edit holds in its own and in the first other wording, if it has one."""
     rows = frame[frame["probe"].isin(("edit", "rephrase")) & (frame["index"] == 0)]
     worst = rows.assign(ok=(rows["tf_exact"] == 1) & ~rows["collapsed"]).groupby("case_id")["ok"]
     return worst.min().astype(bool)

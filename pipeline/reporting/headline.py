@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from math import inf, isnan, nan
+from math import inf, nan
 
 from pipeline.metrics import Summary
 from pipeline.reporting import columns
-from pipeline.reporting.blocks import DASH, Cell
+from pipeline.reporting.blocks import Cell
 
 SUCCESS = "edit_success_rephrase"
 
@@ -53,21 +53,11 @@ def flat(summary: Summary) -> dict[str, float | str]:
     for column, metric in (("success", SUCCESS), ("drawdown", name)):
         found = value(summary, metric)
         row |= {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
-    return row | {"n": value(summary, SUCCESS).n}
+        row |= {f"{column}_n": found.n}
+    return row
 
 
 def cells(summary: Summary) -> tuple[Cell, Cell]:
     """Success and drawdown, each with its interval."""
     name = drawdown(summary)
     return value(summary, SUCCESS).cell(SUCCESS), value(summary, name).cell(name)
-
-
-def both(summary: Summary) -> Cell:
-    """ "0.975 / 0.007", as the MEND paper's table 4 prints it, with both intervals."""
-    success, harm = cells(summary)
-    if isnan(value(summary, SUCCESS).value):
-        return Cell(text=DASH)
-    details = [cell.detail for cell in (success, harm)]
-    return Cell(
-        text=f"{success.text} / {harm.text}", detail=" / ".join(details) if all(details) else ""
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import pandas as pd
 
@@ -139,7 +140,11 @@ def _bounds(material: Material) -> Iterator[Claim]:
     """Success at least, or below, a bound."""
     for least, rules in ((True, _SUCCEED), (False, _FAIL)):
         for bench, editors, bound in rules:
-            runs = _found(material, bench, editors)
+            runs = {
+                alg: run
+                for alg, run in _found(material, bench, editors).items()
+                if headline.SUCCESS in material.metrics[run.name]
+            }
             if not runs:
                 continue
             words = (
@@ -193,10 +198,12 @@ def _pair(material: Material, more: Run, less: Run, metric: str) -> Check | None
     try:
         numbers = metrics.compare(outcomes[0], outcomes[1], metric, material.request.seed)
     except DataError:
-        return None  # scored on different cases: nothing can be paired
+        return None  # scored on different cases, or not on this: nothing can be paired
     named = zip((more, less), values, strict=True)
     shown = tuple(f"{run.alg} {columns.number(value)}" for run, value in named)
     slack, low, high = (float(numbers[key] or 0.0) for key in ("difference", "low", "high"))
+    if isnan(slack):  # both are infinite
+        return None
     return Check(shown=shown, slack=slack if slack else -1e-9, low=low, high=high)
 
 

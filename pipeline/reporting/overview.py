@@ -14,7 +14,7 @@ from pipeline.reporting.tables import UNEDITED, title
 
 _COLUMNS = (
     "editor", "bench", "success", "success_low", "success_high", "drawdown", "drawdown_low",
-    "drawdown_high", "drawdown_original", "n", "drawdown_metric",
+    "drawdown_high", "drawdown_original", "success_n", "drawdown_n", "drawdown_metric",
 )  # fmt: skip
 Shown = tuple[pd.DataFrame, Table]
 
@@ -60,7 +60,7 @@ def _before(material: Material, bench: str) -> Mapping[str, object]:
 
 
 def _cell(row: dict[str, float] | None) -> Cell:
-    if row is None or pd.isna(row["success"]):
+    if row is None or (pd.isna(row["success"]) and pd.isna(row["drawdown"])):
         return Cell(text=DASH)
     texts, details = [], []
     for name, metric in (("success", headline.SUCCESS), ("drawdown", str(row["drawdown_metric"]))):

@@ -57,7 +57,7 @@ def properties(material: Material) -> Shown:
         "A range is over the benchmarks; a dash: the editor learns nothing by steps, or it was "
         "not recorded.",
         "Memory over the leanest: peak memory of the evaluating process less the least that any "
-        "editor took on the same benchmark.",
+        "editor took on the same benchmark. Seconds per edit: of many made side by side.",
     ]
     return frame, Table(
         header=("Editor", *(_HEAD[name] for name in shown)),
@@ -122,7 +122,11 @@ def _each(runs: Iterable[Run], measure: Callable[[Run], float]) -> list[float]:
 
 
 def _above_leanest(material: Material, run: Run) -> float:
-    others = [run.name for run in material.of(run.bench)]
+    others = [
+        other.name
+        for other in material.of(run.bench)
+        if (other.k, other.in_turn) == (run.k, run.in_turn)
+    ]
     peaks = {name: headline.value(material.metrics[name], "peak_rss_mb").value for name in others}
     return peaks[run.name] - min(peaks.values())
 

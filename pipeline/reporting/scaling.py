@@ -25,6 +25,8 @@ FACTS = ("S", "ES", "PS", "NS", "GE", "RS")
 TOKENS = tuple(columns.OTHER)  # zsRE of a language model: score, efficacy, paraphrase, specificity
 _DRAWN = 4
 _LEAST = 5  # cases of a relation that has a row of its own
+# A likelier answer need not be the likeliest one: how many edits say it.
+_EXACT = ("edit_success_edit", "edit_success_rephrase")
 _TICKS = 9
 
 
@@ -49,7 +51,7 @@ def frame(material: Material, bench: str) -> pd.DataFrame:
         summary = _scores(material, run) if groups == 1 else material.metrics[run.name]
         row: dict[str, object] = {"bench": bench, "editor": editor(run), "n": run.k}
         row |= {"groups": groups}
-        for name in (*names, "seconds_per_edit"):
+        for name in (*names, *_EXACT, "seconds_per_edit"):
             found = headline.value(summary, name)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             row |= {f"{name}_n": found.n}
@@ -68,7 +70,7 @@ def table(material: Material, bench: Bench, found: pd.DataFrame) -> Table:
     before = metrics.unedited(
         material.outcomes[material.untouched(bench.name).name], material.request.seed
     )
-    scores = shown(material, bench.name)
+    scores = (*shown(material, bench.name), *_EXACT)
     largest = found.loc[found.groupby("editor", sort=False)["n"].idxmax()]
     rows = [
         (
@@ -103,6 +105,7 @@ def _notes(largest: pd.DataFrame) -> list[str]:
             f"{', '.join(alone)}: one group of edits, so the intervals draw its cases, given that "
             "one joint edit; other intervals draw whole groups."
         )
+    notes += _kept(largest)
     if "GE" not in largest:
         return notes
     if largest["GE"].notna().any():
@@ -116,6 +119,21 @@ def _notes(largest: pd.DataFrame) -> list[str]:
     if largest["GE"].notna().any() and largest["RS"].isna().all():
         notes.append(f"RS: {DASH} because the cases come without reference texts.")
     return notes
+
+
+def _kept(largest: pd.DataFrame) -> list[str]:
+    """How many cases have a probe left that no other edit of their group is about."""
+    name = "NS" if "NS" in largest else TOKENS[-1]
+    few = {str(row["editor"]): int(row[f"{name}_n"]) for row in largest.to_dict("records")
+           if row[f"{name}_n"] < row[f"{_EXACT[0]}_n"]}  # fmt: skip
+    if not few:
+        return []
+    counts = ", ".join(f"{n:,} of {editor}" for editor, n in few.items())
+    label = columns.ALL[name].label
+    return [
+        f"{label} (and the harmonic mean with it) is of fewer cases, {counts}: of the others every "
+        "probe is what another edit of their group is about."
+    ]
 
 
 def _of_relations(material: Material, bench: str) -> list[str]:
@@ -196,14 +214,13 @@ def by_relation(material: Material, bench: str, found: pd.DataFrame) -> pd.DataF
         if run.k != largest[editor(run)] or "relation" not in outcomes:
             continue
         for relation, own in outcomes[outcomes["relation"] != ""].groupby("relation"):
-            cases = own["case_id"].nunique()
-            if cases < _LEAST:
-                continue
             times = material.timings[run.name]
             summary = metrics.summarise(own.assign(k=1), times, material.request.seed)
             score = headline.value(summary, "S")
+            if not score.n >= _LEAST:
+                continue
             rows.append(
-                {"editor": editor(run), "n": run.k, "relation": str(relation), "cases": cases,
+                {"editor": editor(run), "n": run.k, "relation": str(relation), "cases": score.n,
                  "S": score.value, "S_low": score.low, "S_high": score.high}
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -224,14 +241,14 @@ def relations(bench: str, found: pd.DataFrame) -> Table:
             row = at.loc[(relation, name)]
             column = columns.ALL["S"]
             cells.append(columns.value_cell(column, row["S"], row["S_low"], row["S_high"]))
-        rows.append((Cell(text=str(relation)), Cell(text=f"{cases:,}"), *cells))
+        rows.append((Cell(text=str(relation)), Cell(text=f"{cases:,.0f}"), *cells))
     return Table(
         header=("Relation", "Cases", *(f"{name}: S (↑)" for name in editors)),
         rows=tuple(rows),
         caption=f"{title(bench)}: S by relation",
         notes=(
-            f"Relations with at least {_LEAST} cases, at each editor's largest number of edits at "
-            "once; intervals over cases; the count is the largest of any editor. A dash: the "
-            "relation's cases lack a paraphrase or a neighbour, or were left out.",
+            f"Relations with at least {_LEAST} cases that have an edit, a paraphrase and a "
+            "neighbour left to ask, at each editor's largest number of edits at once; intervals "
+            "over cases; the count is the largest of any editor. A dash: there are fewer.",
         ),
     )

@@ -92,10 +92,11 @@ def _how_to_read(report: Report) -> None:
         for name in columns.ALL
         if name in frame and not frame[name].isna().all()
     }
+    by_tokens = any(map(report.material.by_tokens, report.frames))
     terms = [
         (column.label, column.meaning)
         for name, column in columns.ALL.items()
-        if name in shown and name not in columns.OTHER
+        if name in shown and (by_tokens or name not in columns.OTHER)
     ]
     runs = report.material.request.runs
     made = _TOGETHER if any(run.k > 1 for run in runs) else _ALONE

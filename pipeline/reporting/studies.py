@@ -96,10 +96,13 @@ def ablations(report: Report) -> None:
         return
     found = variants.frame(material, runs)
     report.csv["ablations"] = found
-    text = (
-        "One part of the editor changed at a time; everything else, the training budget included, "
-        "stays. Training steps are those it took before it stopped; its seconds are wall clock."
-    )
+    text = "Each variant has settings of its own, which `params.yaml` names; all else stays."
+    if variants.taken_apart(runs):
+        text = (
+            "One part of the editor changed at a time; everything else, the training budget "
+            "included, stays."
+        )
+    text += " Training steps are those it took before it stopped; its seconds are wall clock."
     tables = [
         variants.ablations(material, bench, found)
         for bench in material.request.benches

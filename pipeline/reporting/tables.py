@@ -6,7 +6,7 @@ frame, so that the README's table can be rebuilt from the committed CSV alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def table_notes(frame: pd.DataFrame) -> list[str]:
             count = round(broken * row["collapsed_n"])
             notes.append(
                 f"{row['editor']}: {count} of {int(row['collapsed_n'])} edits collapsed the model "
-                "(a loss that is no number, or no text at all) and count as failures."
+                "(a loss that is no number, or no text where there was one) and count as failures."
             )
     before = frame[frame["editor"] == UNEDITED]
     known = [
@@ -115,10 +115,9 @@ def edits(runs: Sequence[Run]) -> str:
     return "Single edits" if all(run.k == 1 for run in runs) else "Edits, one or k at a time"
 
 
-def cases(frame: pd.DataFrame) -> str:
-    """How many cases stand behind the success and drawdown of a frame."""
-    measured = [name for name in columns.MAIN if name in metrics.METRICS]
-    names = [f"{name}_n" for name in measured if f"{name}_n" in frame]
+def cases(frame: pd.DataFrame, shown: Iterable[str] = columns.MAIN) -> str:
+    """How many cases stand behind the metrics that are shown of a frame."""
+    names = [f"{name}_n" for name in shown if name in metrics.METRICS and f"{name}_n" in frame]
     counts = {int(n) for n in frame[names].to_numpy(float).ravel() if not np.isnan(n)}
     if not counts:
         return "no cases"
@@ -132,7 +131,7 @@ def _against_the_original(frame: pd.DataFrame) -> list[str]:
     for kind in ("accuracy", "perplexity"):
         name = f"{kind}_drawdown_original"
         for row in frame.to_dict("records") if name in frame else ():
-            if not np.isnan(row[name]):
+            if row["editor"] != UNEDITED and not np.isnan(row[name]):
                 cell = _cell(row, name, columns.ALL[name])
                 notes.append(
                     f"{row['editor']} trains the model that it edits, and is measured against "

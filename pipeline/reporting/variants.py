@@ -16,7 +16,7 @@ from pipeline.reporting.tables import title
 PLACES = ("mlp", "attention")
 RADII = ("half", "double")
 HARD = "hard"
-# In the paper's order, which ends with the editor as it is.
+# In the paper's order, which ends with the editor as it is; then ours.
 _ABLATIONS = (
     "no_sharing",
     "no_norm",
@@ -25,6 +25,7 @@ _ABLATIONS = (
     "only_u",
     "only_delta",
     "only_smaller",
+    "whitened",
 )
 _BUDGET = {
     "parameters": "Trained parameters",
@@ -55,6 +56,11 @@ def ablated(material: Material, bench: str) -> list[Run]:
         return run.alg, not run.variant, at
 
     return sorted([*others, *whole], key=order) if others else []
+
+
+def taken_apart(runs: Sequence[Run]) -> bool:
+    """Whether each variant changes one part of the editor, as far as we know them."""
+    return {run.variant for run in runs if run.variant} <= set(_ABLATIONS)
 
 
 def hardened(material: Material) -> list[Run]:
