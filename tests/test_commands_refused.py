@@ -113,7 +113,13 @@ def test_the_history_of_a_model_that_is_gone_is_read(tmp_path: Path) -> None:
     """Where its journal is named; and a hub name has no folder."""
     Journal(tmp_path / "journal", "hash").append(RECORD, Path.touch)
     assert main(["log", "./gone", "--journal", str(tmp_path / "journal")]) == 0
-    assert main(["log", "owner/name"]) == 0
+    assert main(["log", "owner/name", "--journal", str(tmp_path / "journal")]) == 0
+
+
+def test_a_name_of_nothing_has_no_history(caplog: pytest.LogCaptureFixture) -> None:
+    for words in (["log", "models/typo"], ["undo", "models/typo", "--all"]):
+        assert main(words) == 1
+        assert f"its journal at {Path('models--typo.errata').resolve()}" in caplog.messages[-1]
 
 
 # ---------------------------------------------------------------------- stopped on its way
@@ -157,7 +163,7 @@ def test_an_interrupt_is_one_line(
     )
 
 
-@pytest.mark.parametrize("words", [["log", "owner/name"], ["--help"]])
+@pytest.mark.parametrize("words", [["log", ".", "--json"], ["--help"]])
 def test_an_output_that_nobody_reads_ends_quietly(words: list[str], tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

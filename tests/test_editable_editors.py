@@ -214,6 +214,41 @@ def test_the_rate_is_sought_on_the_model_as_it_is_by_then(tmp_path: Path) -> Non
     assert back.settings["rate"] > 0
 
 
+def test_an_edit_that_no_rate_makes_does_not_set_the_rate_of_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    easy, hard = corrections_for(one.face)[:2]
+    one.edit([easy], **FT)  # so it is said already
+    slow = {"rates": (1e-12, 1e-11), "steps": 3}
+    made = one.edit([easy, hard], settings=slow)
+    assert [edit.settings["rate"] for edit in made] == [1e-12] * 2
+    assert [edit.right for edit in made] == [True, False]
+    assert f"No rate makes 1 of 2 edits: {hard[0]!r}." in caplog.messages
+    with pytest.raises(EditorError, match=r"none of 2 up to 1e-11 .*Nothing was changed"):
+        one.edit([hard], settings=slow)
+    assert one.in_force == [1, 2, 3]
+
+
+def test_cases_that_would_change_nothing_are_refused() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    request, cases = corrections_for(one.face)[:1], make_cases(one.face)
+    with pytest.raises(SettingsError, match="no training cases for ft_w; found 6"):
+        one.edit(request, "ft_w", cases=cases)
+    with pytest.raises(SettingsError, match="no training cases for ft with a rate of its own"):
+        one.edit(request, "ft", cases=cases, rate=1e-3)
+
+
+def test_what_lasts_is_not_made_on_what_does_not() -> None:
+    one = Editable(make_face("gpt2"), guard=QUIET)
+    first, second = corrections_for(one.face)[:2]
+    with one.temporarily(first, **FT), pytest.raises(EditorError, match="temporarily"):
+        one.edit(second, **FT)
+    assert one.in_force == []
+    one.edit(second, **FT)
+    assert one.in_force == [1]
+
+
 def test_a_bar_tells_how_far_the_search_for_a_rate_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

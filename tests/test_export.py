@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import torch
 from conftest import SENTENCES, make_face, pairs_for
 from models_on_disk import FT, corrections_for, fitted, model_folder, subject_of
 from test_editors import SMALL
+from transformers import AutoTokenizer
 
 from pipeline import editors, models
+from pipeline.cli import main
 from pipeline.editable import Editable, Guard, beside
 from pipeline.editable import export as exporting
 from pipeline.editing.descent import FineTuner
@@ -22,6 +25,7 @@ from pipeline.editing.patch import Patch, applied
 from pipeline.editing.patch_file import load_patch
 from pipeline.editing.updates import Factors
 from pipeline.errors import EditorError, SettingsError, StorageError
+from pipeline.models import Tokenizer
 
 # peft 0.21 asks transformers 5.23 by a name that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -226,16 +230,16 @@ def test_exports_never_overwrite_and_leave_nothing_half(
 
 def test_two_exports_to_one_place_leave_one_whole(tmp_path: Path, edited: Editable) -> None:
     """The second to finish finds the place taken; neither touches what the other fills."""
-    out, tokenizer = tmp_path / "out", edited.face.tokenizer
-    save = type(tokenizer).save_pretrained
+    out, kind = tmp_path / "out", type(edited.face.tokenizer)
+    save = kind.save_pretrained
 
-    def save_both(folder: Path) -> None:
+    def save_both(tokenizer: Tokenizer, folder: Path) -> None:
         patch.undo()
         edited.export(out)  # starts later, and is done first
         save(tokenizer, folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "save_pretrained", save_both)
+        patch.setattr(kind, "save_pretrained", save_both)
         with pytest.raises(StorageError, match=r"nothing at .*out; found a file or folder"):
             edited.export(out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
@@ -255,12 +259,42 @@ def test_forms_and_places_that_cannot_be_are_named(tmp_path: Path, edited: Edita
         assert edited.export(".", "adapter").path == tmp_path / "empty"
 
 
+def test_the_tokenizer_goes_along_as_it_came(tmp_path: Path) -> None:
+    """Here it pads with the end token; whoever trains on the export would mask every end."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    place = folder / "tokenizer_config.json"
+    settings = json.loads(place.read_text())
+    settings.pop("pad_token")
+    place.write_text(json.dumps(settings))
+    one = Editable.load(folder, guard=QUIET)
+    assert one.face.tokenizer.pad_token == one.face.tokenizer.eos_token
+    one.edit(corrections_for(one.face)[:1], **FT)
+    one.export(tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").pad_token is None
+
+
+def test_an_edit_that_rounding_loses_ends_the_command_in_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hair on this side of the next token in float32 is a tie in bfloat16, or worse."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    one = Editable.load(folder, journal=beside(folder), guard=QUIET)
+    one.edit(corrections_for(one.face)[:1], **FT)
+    lost = replace(one.export(tmp_path / "one", dtype="bfloat16"), asked=1, held=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Editable, "export", lambda *_: lost)
+        words = ["export", str(folder), str(tmp_path / "two"), "--to", "bfloat16"]
+        assert main(words) == main([*words, "--json"]) == 1
+    assert "of 1 corrections that the edited model makes 0 hold" in capsys.readouterr().out
+    assert "1 of 1 lost by rounding" in caplog.messages[-1]
+
+
 def test_a_full_disk_under_the_tokenizer_is_told(tmp_path: Path, edited: Editable) -> None:
     def full(*_: object) -> None:
         raise Exception("No space left on device (os error 28)")  # what tokenizers raises
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edited.face.tokenizer, "save_pretrained", full)
+        patch.setattr(type(edited.face.tokenizer), "save_pretrained", full)
         with pytest.raises(StorageError, match="No space left on device"):
             edited.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import ssl
@@ -14,10 +15,11 @@ import pytest
 import torch
 from models_on_disk import FT, QUIET, corrections_for, logits, model_folder
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from pipeline.editable import Editable, hub
 from pipeline.editable.opening import identity
-from pipeline.errors import EditorError, ModelError, StorageError
+from pipeline.errors import EditorError, ModelError, SettingsError, StorageError
 from pipeline.storage import hash_folder
 
 
@@ -43,6 +45,29 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
     change_config(deeper, n_layer=4)
     with pytest.raises(ModelError, match="Random numbers would stand in"):
         Editable.load(deeper)
+
+
+@pytest.mark.parametrize("end", ["</s>", "[END]"])
+def test_a_padding_token_that_the_model_has_no_row_for(end: str, tmp_path: Path) -> None:
+    """It was added, and the embeddings were not resized; the end token serves, if there is one."""
+    folder = model_folder("gpt2", tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]", "eos_token": end})
+    tokenizer.save_pretrained(folder)
+    if end == "</s>":
+        assert len(Editable.load(folder).ask(["The harbour", "Tom"])) == 2
+        return
+    with pytest.raises(ModelError, match=r"found '\[PAD\]' with number \d+.*Resize"):
+        Editable.load(folder)
+
+
+def test_a_dtype_is_a_name_too_and_a_name_may_be_too_long(tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tmp_path / "model")
+    assert Editable.load(folder, dtype="bfloat16").face.model.dtype == torch.bfloat16
+    with pytest.raises(SettingsError, match=r"a dtype; found 'bf16'.*bfloat16"):
+        Editable.load(folder, dtype="bf16")
+    with pytest.raises(ModelError, match="no owner"):
+        Editable.load("x" * 300)
 
 
 @pytest.mark.parametrize("values", [{"n_embd": 32}, {"vocab_size": 7}, {"n_embd": "16"}])
@@ -120,6 +145,19 @@ def test_hub_names_pass_where_the_hub_or_the_cache_may_have_them(
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: "config.json")
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     hub.refuse_unfound("gpt2")
+
+
+def test_without_the_hub_a_cached_model_is_opened_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No file is asked of the hub again and again; it is the same model as with it."""
+    folder = model_folder("gpt2", tmp_path / "snapshots" / ("c" * 40))
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda _, name: str(folder / name))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    one = Editable.load("owner/name")
+    assert one.base_hash == hashlib.sha256(f"owner/name@{'c' * 40}".encode()).hexdigest()
+    monkeypatch.setattr(hub, "_in_reach", lambda _: True)
+    assert hub.place_of("owner/name") == "owner/name"
 
 
 def test_hidden_files_are_not_the_models(tmp_path: Path) -> None:

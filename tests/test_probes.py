@@ -11,13 +11,33 @@ from conftest import make_face
 
 from pipeline.commands.made import health_line
 from pipeline.editable import Editable, Guard
+from pipeline.editable import guard as guards
 from pipeline.editable.guard import Health, Watch
 from pipeline.editable.probes import read_probes
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SettingsError
 from pipeline.models import Face
 from pipeline.records import Probe, write_cases
 
 LONG = Probe("Tom " * 70, "")
+
+
+def test_probes_are_given_as_mappings_too(causal: Face) -> None:
+    guard = Guard(probes=({"prompt": "Tom works", "target": " for"},))  # type: ignore[arg-type]
+    assert guard.probes == (Probe("Tom works", " for"),)
+    assert math.isfinite(Editable(causal, guard=guard).health().perplexity)
+    with pytest.raises(SettingsError, match=r"a Guard; found 'refuse'.*action"):
+        Editable(causal, guard="refuse")  # type: ignore[arg-type]
+
+
+def test_many_probes_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for rows in (64, 3):
+        monkeypatch.setattr(guards, "_ROWS", rows)
+        one = Editable(make_face("gpt2"))
+        (edit,) = one.edit(("Tom Asker works for", " was built"), rate=1e-2, steps=60)
+        assert edit.health is not None
+        found.append([v for v in vars(edit.health).values() if isinstance(v, float)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -60,11 +60,12 @@ def test_a_csv_keeps_every_cell(tmp_path: Path) -> None:
         tmp_path,
         "some.CSV",
         "\ufeff\r\nprompt, target,rephrase,\r\n"
-        '"Tom,\r\nas they say, works for",a guild,Say it||Tell me,\r\n'
+        '"Tom,\r\nas they say, works for", "a guild",Say it||Tell me,\r\n'
         ",,,\r\n\r\nAda was born in,Oslo\r\n",
     )
     first, second = read(path)
     assert first.prompt == "Tom,\r\nas they say, works for"
+    assert first.target == "a guild"  # a blank before a quote is no part of it
     assert first.rephrases == ("Say it", "Tell me")
     assert second == Correction(prompt="Ada was born in", target="Oslo")
 

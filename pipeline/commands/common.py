@@ -98,14 +98,25 @@ def journal_of(arguments: argparse.Namespace) -> Path:
 
 
 def refuse_no_model(arguments: argparse.Namespace) -> None:
-    """Raises ModelError where a folder is named that is not there, and no journal of it either.
+    """Raises ModelError where a model is named that is not here, and no journal of it either.
 
     Commands about the history load no model, and would find a history of nothing.
     """
     from pipeline.editable.naming import looks_like_path
 
-    source = arguments.model
-    if looks_like_path(source) and not (Path(source).is_dir() or journal_of(arguments).is_dir()):
+    source, journal = arguments.model, journal_of(arguments)
+    if Path(source).is_dir() or journal.is_dir():
+        return
+    if not looks_like_path(source):
+        from pipeline.editable.hub import cached
+
+        if not cached(source):
+            raise ModelError(
+                expected=f"a model {source}, or its journal at {journal.resolve()}",
+                found="no folder of that name here, none in the hub's cache, and no journal",
+                remedy="Go to the folder where it was edited, or name its journal (--journal).",
+            )
+    else:
         raise ModelError(
             expected=f"a folder with a model at {source}, or its journal",
             found="no such folder",

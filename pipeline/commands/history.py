@@ -24,10 +24,11 @@ from pipeline.commands.common import (
     with_guard,
 )
 from pipeline.commands.made import health_line
-from pipeline.errors import ErrataError, SettingsError
+from pipeline.errors import EditorError, ErrataError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.editable import Edit, Editable
+    from pipeline.editable.export import Exported
     from pipeline.editable.journal import Journal, Record
 
 
@@ -150,9 +151,10 @@ def _check(arguments: argparse.Namespace) -> None:
     with _told_above(faults, as_json=arguments.json):
         model = open_editable(arguments)
     found = [row for edit in model.edits for row in _asked_again(model, edit)]
-    health = model.health()
+    health = None if arguments.guard == "off" else model.health()
     if arguments.json:
-        show_json({"edits": found, "health": asdict(health), "faults": faults})
+        told = asdict(health) if health else None
+        show_json({"edits": found, "health": told, "faults": faults})
     else:
         rows = [
             [str(row["edit"]), row["prompt"], row["target"], row["answer"],
@@ -160,12 +162,13 @@ def _check(arguments: argparse.Namespace) -> None:
             for row in found
         ]  # fmt: skip
         show(table(("edit", "prompt", "target", "answer", ""), rows) if rows else "No edits.")
-        show(health_line(health))
-        if health.past:
+        if health:
+            show(health_line(health))
+        if health and health.past:
             show(f"The model is past a limit: {'; '.join(health.past)}.")
     lost = [row["edit"] for row in found if row["held"] and not row["holds"]]
     _complain(faults, not arguments.json, lost)
-    if arguments.guard == "refuse" and health.past:
+    if health and arguments.guard == "refuse" and health.past:
         raise GuardError(
             expected="a model within the guard's limits",
             found="; ".join(health.past),
@@ -213,8 +216,8 @@ def _complain(faults: Sequence[str], shown: bool, lost: Sequence[int]) -> None:
         raise JournalError(
             expected="a whole journal",
             found=("what is shown above" if shown else "; ".join(faults)) + also,
-            remedy="Restore its files from a backup; or undo edits whose patch is lost (`errata "
-            "undo`), and remove the folders of records that are.",
+            remedy="Restore its files from a backup, or undo edits whose patch is lost (`errata "
+            "undo`). A record that is gone stays gone: the others are as they were.",
         )
     if lost:
         raise JournalError(
@@ -231,7 +234,17 @@ def _export(arguments: argparse.Namespace) -> None:
     found = open_editable(arguments).export(arguments.out, arguments.form, dtype)
     if arguments.json:
         show_json(asdict(found))
-        return
+    else:
+        _show_export(found, dtype)
+    if found.held < found.asked:
+        raise EditorError(
+            expected=f"all corrections to hold in {dtype}",
+            found=f"{found.asked - found.held} of {found.asked} lost by rounding in {found.path}",
+            remedy="It is kept. Export float32, or make those edits anew, further from rounding.",
+        )
+
+
+def _show_export(found: Exported, dtype: str) -> None:
     show(f"Wrote {found.path} ({found.form}), edits {_list(found.edits)}.")
     show(
         f"Read back: of {found.asked} corrections that the edited model makes {found.held} hold; "

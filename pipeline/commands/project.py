@@ -8,7 +8,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 
 from pipeline import composition
-from pipeline.commands.common import Commands, command
+from pipeline.commands.common import Commands, command, refuse_idle
 from pipeline.config import RECORD, Params, check_root, read_params
 from pipeline.errors import SettingsError, StorageError
 
@@ -64,6 +64,7 @@ def add(commands: Commands) -> None:
 
 def _params(arguments: argparse.Namespace) -> None:
     if arguments.check:
+        refuse_idle({"overrides": arguments.overrides}, "--check")
         _check(arguments.root)
         return
     text = composition.compose(arguments.root, arguments.overrides)
@@ -121,9 +122,9 @@ def _tell_of_hand_edits(params: Params) -> None:
 def _mlflow(arguments: argparse.Namespace) -> None:
     from pipeline import results, tracking
 
+    params = read_params(arguments.root / RECORD)
+    check_root(params)
     with chdir(arguments.root):  # whose database it is
-        params = read_params()
-        check_root(params)
         new = tracking.log(results.collect(Path(), params))
     if new is None:
         raise StorageError(

@@ -10,6 +10,7 @@ from pipeline.models import Face
 from pipeline.models.face import SLACK
 
 TOKENS = 10  # of an answer, unless the caller says
+_ROWS = 64  # prompts answered at once
 
 
 def answers(face: Face, prompts: Iterable[str], tokens: int | None = None) -> list[str]:
@@ -28,7 +29,10 @@ def answers(face: Face, prompts: Iterable[str], tokens: int | None = None) -> li
         return []
     rooms = [_room(face, prompt, wanted) for prompt in prompts]
     if len(set(rooms)) == 1:
-        written = face.write(prompts, rooms)
+        parts = range(0, len(prompts), _ROWS)
+        written = [
+            item for i in parts for item in face.write(prompts[i : i + _ROWS], rooms[i : i + _ROWS])
+        ]
     else:  # in a batch the longest answer would have to fit after the longest prompt
         written = [face.write([p], [room])[0] for p, room in zip(prompts, rooms, strict=True)]
     return [item.opening if face.kind == "causal" else item.text for item in written]

@@ -1,7 +1,8 @@
 """An edited model for others: merged weights, a LoRA adapter, or the plain patch; each read back.
 
 What is written is read again before it is put in place, and must answer as the edited model does:
-an export that would not is an error, and leaves nothing behind.
+an export that would not is an error, and leaves nothing behind. Half precision rounds, so there it
+is counted how many of the edits hold.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from pipeline import measures, models
 from pipeline.editable import adapter
@@ -95,7 +97,8 @@ def export(cargo: Cargo, path: Path, form: Form, dtype: str = "float32") -> Expo
             not answer as the edited model.
         EditorError: the edits have no such form.
     """
-    _refuse_unknown(form, dtype)
+    _refuse_unknown("form of export", form, get_args(Form))
+    _refuse_unknown("dtype of export", dtype, tuple(DTYPES))
     path = path.resolve()
     empty = form != "patch" and path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty:
@@ -172,15 +175,23 @@ def _taken(path: Path) -> StorageError:
     )
 
 
-def _refuse_unknown(form: str, dtype: str) -> None:
-    """Raises SettingsError for a form or dtype that there is none of."""
-    for what, word, known in (("form", form, get_args(Form)), ("dtype", dtype, tuple(DTYPES))):
-        if word not in known:
-            raise SettingsError(
-                expected=f"a {what} of export",
-                found=repr(word),
-                remedy=near_misses(str(word), known),
-            )
+def dtype_of(name: str | torch.dtype) -> torch.dtype:
+    """A dtype by its name, or as torch has it. Raises SettingsError for an unknown name."""
+    if not isinstance(name, str):
+        return name
+    word = name.removeprefix("torch.")
+    _refuse_unknown("dtype", word, tuple(DTYPES))
+    return DTYPES[word]
+
+
+def _refuse_unknown(what: str, word: str, known: Sequence[str]) -> None:
+    """Raises SettingsError for a word that is not known."""
+    if word not in known:
+        raise SettingsError(
+            expected=f"a {what}",
+            found=repr(word),
+            remedy=near_misses(str(word), known),
+        )
 
 
 def merge_into(face: Face, updates: Updates, dtype: torch.dtype) -> tuple[Any, dict[str, float]]:
@@ -206,7 +217,7 @@ def merge_into(face: Face, updates: Updates, dtype: torch.dtype) -> tuple[Any, d
 def _merged(cargo: Cargo, part: Path, wanted: Tensor, dtype: str) -> Exported:
     model, unchanged = merge_into(cargo.face, cargo.updates, DTYPES[dtype])
     model.save_pretrained(part)
-    _save_tokenizer(cargo.face, part)
+    _save_tokenizer(cargo, part)
     del model
     again = models.load(part, str(cargo.face.device), DTYPES[dtype])
     exact = dtype == "float32" and cargo.face.model.dtype == torch.float32
@@ -214,10 +225,16 @@ def _merged(cargo: Cargo, part: Path, wanted: Tensor, dtype: str) -> Exported:
     return Exported(form="merged", path=part, edits=cargo.edits, unchanged=unchanged, **found)
 
 
-def _save_tokenizer(face: Face, folder: Path) -> None:
-    """Save it; tokenizers tells of a full disk by an exception of no kind."""
+def _save_tokenizer(cargo: Cargo, folder: Path) -> None:
+    """Save it as it came: ours may pad with the end token, which whoever trains on would mask.
+
+    tokenizers tells of a full disk by an exception of no kind.
+    """
     try:
-        face.tokenizer.save_pretrained(folder)
+        tokenizer = cargo.face.tokenizer
+        if (Path(cargo.source) / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(cargo.source)
+        tokenizer.save_pretrained(folder)
     except OSError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from pipeline.errors import DataError
 
 
 def faults(journal: Journal) -> list[str]:
-    """In words: records, patches and editors lost or broken, also those no edit in force needs."""
+    """In words: records lost or broken, and so of patches and editors of edits in force."""
     numbers = journal.numbers()
     found = [
         f"records {first + 1} to {after - 1} are gone from {journal.folder}"
@@ -19,12 +19,17 @@ def faults(journal: Journal) -> list[str]:
         for first, after in pairwise([0, *numbers])
         if after - first > 1
     ]
-    for number in numbers:
+    broken: list[str] = []
+    undone: set[int] = set()  # later records say so
+    for number in reversed(numbers):
         try:
-            if (record := journal.record(number))["kind"] == "edit":
+            record = journal.record(number)
+            if record["kind"] == "undo":
+                undone.update(record["of"])
+            elif number not in undone:
                 journal.patch(number)
                 if record["on"]:
                     journal.editor(record)
         except (DataError, JournalError) as error:
-            found.append(f"{error.found} instead of {error.expected}")
-    return found
+            broken.append(f"{error.found} instead of {error.expected}")
+    return found + broken[::-1]

@@ -130,6 +130,16 @@ def _refuse_idle(alg: str, editor: Editor, source: Source) -> None:
             found=f"{source.moments} for {alg}",
             remedy="Leave it out, or choose one of those editors.",
         )
+    config = vars(editor).get("config")
+    learns = "cases" in editor.needs
+    chosen = [name for name in _CHOSEN if learns and getattr(config, name, None) is not None]
+    if source.cases and (chosen or not learns):
+        raise SettingsError(
+            expected=f"no training cases for {alg}"
+            + (f" with a {chosen[0]} of its own" if chosen else ""),
+            found=f"{len(source.cases)} of them",
+            remedy="They would change nothing: leave them out, or what makes them idle.",
+        )
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from pipeline import measures
 from pipeline.editable.asking import answers
-from pipeline.editable.probes import OPENINGS, check, pairs
+from pipeline.editable.probes import OPENINGS, checked, pairs
 from pipeline.editing.patch import linear_map, weight_OI
 from pipeline.editing.updates import Factors, Update
 from pipeline.errors import DataError, SettingsError, near_misses
 from pipeline.metrics_text import entropy
-from pipeline.models import Batch, Face
+from pipeline.models import Face
 from pipeline.records import Probe
 
 _LOG = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ _LOG = logging.getLogger(__name__)
 LIMITS = {"perplexity": math.inf, "agreement": 1.0, "growth": math.inf, "entropy": 1.0}
 _TOKENS = 20  # of a free text
 _TEXTS = 8  # free texts
+_ROWS = 64  # probes read at once
 
 
 Action = Literal["flag", "refuse", "off"]
@@ -68,7 +69,7 @@ class Guard:
                 found=repr(self.action),
                 remedy=near_misses(str(self.action).lower(), get_args(Action)),
             )
-        check(self.probes)
+        object.__setattr__(self, "probes", checked(self.probes))
         for name, most in LIMITS.items():
             value = getattr(self, name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -79,6 +80,15 @@ class Guard:
                     found=repr(value),
                     remedy="Perplexity and growth are the most, agreement and entropy the least.",
                 )
+
+
+def guard_of(given: Guard | None) -> Guard:
+    """A guard, or the usual one. Raises SettingsError for what is none."""
+    if given is None or isinstance(given, Guard):
+        return given or Guard()
+    raise SettingsError(
+        expected="a Guard", found=repr(given)[:80], remedy='Say Guard(action="refuse").'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +116,14 @@ class Health:
 
 @dataclass(frozen=True)
 class _Seen:
-    """The probes, as a model reads them."""
+    """The probes, as a model reads them; tokens and losses batch by batch.
 
-    logits_NV: Tensor
+    Its logits are not kept: of many probes and words they would fill the memory.
+    """
+
+    said_N: Sequence[Tensor]  # likeliest tokens
+    nll_B: Sequence[Tensor]
+    finite_B: Sequence[Tensor]
     entropy: float
 
 
@@ -123,7 +138,8 @@ class Watch:
         self.guard, self.face = guard, face
         self.pairs = _pairs(face, guard.probes)
         self.openings = [prompt for prompt, _ in self.pairs if prompt][:_TEXTS]
-        self.batch: Batch | None = face.encode(self.pairs) if self.pairs else None
+        starts = range(0, len(self.pairs), _ROWS)
+        self.batches = [face.encode(self.pairs[start : start + _ROWS]) for start in starts]
         self.before = self._look(face)
 
     def judge(
@@ -142,9 +158,13 @@ class Watch:
 
     @torch.no_grad()
     def _look(self, face: Face) -> _Seen:
-        if self.batch is None:
-            return _Seen(torch.empty(0, 1), math.nan)
-        return _Seen(face.logits(self.batch), self._entropy(face))
+        said_N, nll_B, finite_B = [], [], []
+        for batch in self.batches:
+            logits_NV = face.logits(batch)
+            said_N.append(logits_NV.argmax(-1))
+            nll_B.append(measures.nll(logits_NV, batch))
+            finite_B.append(measures.finite(logits_NV, batch))
+        return _Seen(said_N, nll_B, finite_B, self._entropy(face))
 
     def _entropy(self, face: Face) -> float:
         """Mean over free texts; a classifier writes none."""
@@ -158,24 +178,33 @@ class Watch:
         return sum(map(entropy, texts)) / len(texts)
 
     def _compare(self, after: _Seen, growth: float) -> Health:
-        nan, batch, before = math.nan, self.batch, self.before
-        if batch is None:
+        nan, before = math.nan, self.before
+        if not self.batches:
             return Health(
                 perplexity_before=nan, perplexity=nan, agreement=nan, drawdown=nan,
                 growth=growth, entropy_before=nan, entropy=nan,
             )  # fmt: skip
-        exact = [measures.exact(seen.logits_NV, batch).mean().item() for seen in (before, after)]
-        agree_B = measures.agreement(before.logits_NV, after.logits_NV, batch)
-        finite_B = measures.finite(after.logits_NV, batch)
+        right_N = [batch.label_N for batch in self.batches]
+        exact = [(self._likeness(seen.said_N, right_N) == 1).float() for seen in (before, after)]
+        agree_B = self._likeness(before.said_N, after.said_N)
         return Health(
-            perplexity_before=_perplexity(before.logits_NV, batch),
-            perplexity=_perplexity(after.logits_NV, batch),
-            agreement=(agree_B * finite_B).mean().item(),
-            drawdown=exact[0] - exact[1],
+            perplexity_before=self._perplexity(before),
+            perplexity=self._perplexity(after),
+            agreement=(agree_B * torch.cat(list(after.finite_B))).mean().item(),
+            drawdown=exact[0].mean().item() - exact[1].mean().item(),
             growth=growth,
             entropy_before=before.entropy,
             entropy=after.entropy,
         )
+
+    def _likeness(self, one_N: Sequence[Tensor], two_N: Sequence[Tensor]) -> Tensor:
+        parts = zip(one_N, two_N, self.batches, strict=True)
+        return torch.cat([measures.likeness(one, two, batch) for one, two, batch in parts])
+
+    def _perplexity(self, seen: _Seen) -> float:
+        counts_B = torch.cat([measures.tokens(batch) for batch in self.batches])
+        total = (torch.cat(list(seen.nll_B)) * counts_B).sum() / counts_B.sum()
+        return total.exp().item()
 
 
 def _pairs(face: Face, given: Sequence[Probe]) -> list[tuple[str, str]]:
@@ -194,12 +223,6 @@ def _pairs(face: Face, given: Sequence[Probe]) -> list[tuple[str, str]]:
             "%d of %d probes are left out; of the first: %s", len(reasons), len(given), reasons[0]
         )
     return found
-
-
-def _perplexity(logits_NV: Tensor, batch: Batch) -> float:
-    counts_B = measures.tokens(batch)
-    total = (measures.nll(logits_NV, batch) * counts_B).sum() / counts_B.sum()
-    return total.exp().item()
 
 
 def _growth(updates: Mapping[str, Sequence[Update]], model: nn.Module) -> float:

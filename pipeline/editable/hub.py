@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
@@ -26,7 +27,7 @@ def refuse_unfound(source: str) -> None:
     """
     if looks_like_path(source):
         raise _nowhere(source, "no such folder", "Give a folder made by save_pretrained, or a hub ")
-    if _is_cached(source):
+    if cached(source):
         return
     if "/" not in source:  # all that a hub had under a single word lies under an owner by now
         found = "no folder of that name here, and no owner as a hub name has (owner/name)"
@@ -44,11 +45,24 @@ def _nowhere(source: str, found: str, remedy: str) -> ModelError:
     )
 
 
-def _is_cached(source: str) -> bool:
+def cached(source: str) -> Path | None:
+    """The folder of a hub's model in the cache, if it is there."""
     try:
-        return isinstance(try_to_load_from_cache(source, "config.json"), str)
+        found = try_to_load_from_cache(source, "config.json")
     except HFValidationError:
-        return False
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def place_of(source: str) -> str | Path:
+    """What to open a hub's model by: its folder in the cache where the hub is out of reach.
+
+    Raises:
+        ModelError: it is neither in the cache nor can it be had.
+    """
+    refuse_unfound(source)
+    folder = cached(source)
+    return source if folder is None or _in_reach(constants.ENDPOINT) else folder
 
 
 def _in_reach(address: str) -> bool:

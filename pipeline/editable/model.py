@@ -14,7 +14,7 @@ from pipeline.editable import fitting, work
 from pipeline.editable.asking import answers
 from pipeline.editable.corrections import Asked, checked, corrections
 from pipeline.editable.given import cases_of, prompts_of, settings_of, text_of
-from pipeline.editable.guard import Guard, Health
+from pipeline.editable.guard import Guard, Health, guard_of
 from pipeline.editable.journal import Journal, Record
 from pipeline.editable.making import Maker
 from pipeline.editable.opening import open_model, refuse_inside
@@ -50,7 +50,7 @@ class Editable:
         guard: Guard | None = None,
     ) -> None:
         self.face, self.base_hash, self.source = face, base_hash, source
-        self.guard = guard or Guard()
+        self.guard = guard_of(guard)
         self._journal = journal
         self._maker = Maker(face, base_hash, journal, self.guard)
         self._state = self._maker.state
@@ -63,7 +63,7 @@ class Editable:
         journal: str | Path | None = None,
         guard: Guard | None = None,
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = torch.float32,
     ) -> Editable:
         """Open a Hugging Face folder or hub name, with the edits of its journal in force.
 
@@ -78,7 +78,7 @@ class Editable:
         if journal is not None:
             refuse_inside(Path(journal), source, "a journal")
             refuse_other(Path(journal))
-        face, base_hash = open_model(source, device, dtype)
+        face, base_hash = open_model(source, device, exporting.dtype_of(dtype))
         kept = Journal(Path(journal), base_hash, str(source)) if journal is not None else None
         return cls(face, base_hash, source=str(source), journal=kept, guard=guard)
 
@@ -113,13 +113,13 @@ class Editable:
             of the call's end; `overridden` and `overrode` say what a later edit undid.
 
         Raises:
-            DataError: a request that this model cannot be asked, as its subject is not in it.
-            SettingsError: there is no such editor or setting.
-            EditorError: the editor cannot edit this model, or was fitted on another.
+            DataError: the model cannot be asked this. SettingsError: no such editor or setting.
+            EditorError: the editor cannot make the edits of this model, or now (`temporarily`).
             GuardError: the guard refuses; earlier edits of this call stay.
             StorageError: the journal cannot be written; the edit is not in force.
         """
         self._state.refuse_lent()
+        self._state.refuse_temporary()
         self._state.follow()
         source = self._source(alg, editor, cases, moments, settings_of(settings, more))
         asked = checked(self.face, corrections(requests))

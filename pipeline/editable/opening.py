@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
 from pipeline import models
-from pipeline.editable.hub import refuse_unfound
+from pipeline.editable.hub import place_of
 from pipeline.errors import ModelError, StorageError, near_misses
 from pipeline.models import Face
 from pipeline.models.layouts import LAYOUTS
@@ -46,7 +46,7 @@ def open_model(
             remedy="Give a folder made by save_pretrained, or a hub name, as text or a path.",
         )
     folder = Path(source)
-    if folder.is_dir():
+    if _is_folder(folder):
         check_folder(folder)
         face = _load(folder, device, dtype)
         base_hash = identity(folder)
@@ -57,9 +57,11 @@ def open_model(
                 found="no such folder",
                 remedy="Give a folder made by save_pretrained, or a hub name as text.",
             )
-        refuse_unfound(source)
-        face = _load(source, device, dtype)
+        place = place_of(source)
+        face = _load(place, device, dtype)
         commit = getattr(face.model.config, "_commit_hash", None)
+        if isinstance(place, Path):  # the cache has a folder for each commit
+            commit = place.name
         base_hash = hashlib.sha256(f"{source}@{commit}".encode()).hexdigest()
     if face.kind == "classifier" and face.model.config.num_labels != 1:
         raise ModelError(
@@ -116,7 +118,34 @@ def _load(source: str | Path, device: str, dtype: torch.dtype) -> Face:
             found=f"{len(face.tokenizer)} tokens, end token {face.tokenizer.eos_token!r}",
             remedy="Save the model's tokenizer beside it (tokenizer.save_pretrained).",
         )
+    _mend_padding(face, source)
     return face
+
+
+def _mend_padding(face: Face, source: str | Path) -> None:
+    """Pad with the end token where a padding token was added that the model has no row for.
+
+    Raises:
+        ModelError: it has none for the end token either.
+    """
+    size, tokenizer = face.model.get_input_embeddings().weight.shape[0], face.tokenizer
+    if tokenizer.pad_token_id < size:
+        return
+    if tokenizer.eos_token_id is None or tokenizer.eos_token_id >= size:
+        raise ModelError(
+            expected=f"a padding or an end token among the {size} that the model in {source} knows",
+            found=f"{tokenizer.pad_token!r} with number {tokenizer.pad_token_id}",
+            remedy="Resize the model's embeddings to its tokenizer (resize_token_embeddings).",
+        )
+    tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so any token serves
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one; a name too long for a file is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _missing(face: Face, source: str | Path) -> set[str]:

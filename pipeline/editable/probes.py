@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.models import Face
 from pipeline.records import Case, Probe
 
+_LOG = logging.getLogger(__name__)
 _MOST = 64  # probes taken from a file of cases
 _TOKENS = 4  # of a model's own answer, where that is the target
 _FORMS = (
@@ -61,18 +63,25 @@ def read_probes(path: Path) -> tuple[Probe, ...]:
     return found
 
 
-def check(probes: Sequence[Probe]) -> None:
-    """Raises DataError where a probe is none, or its prompt or target is not text."""
+def checked(probes: Sequence[Probe | Mapping[str, Any]]) -> tuple[Probe, ...]:
+    """Probes, given as such or as mappings of their fields.
+
+    Raises:
+        DataError: one is none, or its prompt or target is not text.
+    """
     if not isinstance(probes, Sequence) or isinstance(probes, str):
         raise DataError(expected="probes in a list", found=repr(probes)[:80], remedy=_FORMS)
-    for number, probe in enumerate(probes, 1):
-        known = isinstance(probe, Probe)
-        _probe(vars(probe) if known else probe, f"probe {number}")
+    return tuple(
+        _probe(vars(probe) if isinstance(probe, Probe) else probe, f"probe {number}")
+        for number, probe in enumerate(probes, 1)
+    )
 
 
 def of_cases(cases: Sequence[Case]) -> tuple[Probe, ...]:
     """The unrelated examples of cases: what their edits should leave alone."""
     found = dict.fromkeys(probe for case in cases for probe in case.unrelated)
+    if len(found) > _MOST:
+        _LOG.info("The first %d of %d unrelated examples are probes.", _MOST, len(found))
     return tuple(found)[:_MOST]
 
 

@@ -47,7 +47,8 @@ def csv_rows(path: Path, text: str, known: Collection[str]) -> list[Row]:
         DataError: a quote is never closed, two columns have one name, or a row has a cell without
             a column; or the first line has none of the known names.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # A blank before a quote is nobody's text.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows = []
     try:
         filled = (cells for cells in reader if any(cell.strip() for cell in cells))

@@ -89,6 +89,15 @@ class State:
                 remedy="Leave the block first; inside, ask what it gives, or `model.ask`.",
             )
 
+    def refuse_temporary(self) -> None:
+        """Raises EditorError while temporary edits are in force: what lasts would stand on them."""
+        if any(number < 0 for number in self.stack.numbers()):
+            raise EditorError(
+                expected="the `with model.temporarily(...)` block to be over",
+                found="a lasting edit inside of it, made and judged on what will be gone",
+                remedy="Leave the block first; inside, edits are temporary too.",
+            )
+
     def answers(self, prompts: Sequence[str], tokens: int | None = None) -> list[str]:
         """What the edited model answers."""
         with self.applied() as face:
