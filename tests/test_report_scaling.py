@@ -111,7 +111,7 @@ def test_scores_that_few_cases_have_say_so(tmp_path: Path) -> None:
     write_json(run.metrics, metrics.plain(metrics.summarise(rows, times)))
     reporting.write_report(request, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "NS (and the harmonic mean with it) is of fewer cases, 3 of memit" in text
+    assert "NS (and the harmonic mean with it) is of fewer cases: 3 (memit)." in text
     assert not (tmp_path / "report" / "tables" / "relations-counterfact.csv").exists()
 
 

@@ -124,15 +124,14 @@ def _notes(largest: pd.DataFrame) -> list[str]:
 def _kept(largest: pd.DataFrame) -> list[str]:
     """How many cases have a probe left that no other edit of their group is about."""
     name = "NS" if "NS" in largest else TOKENS[-1]
-    few = {str(row["editor"]): int(row[f"{name}_n"]) for row in largest.to_dict("records")
-           if row[f"{name}_n"] < row[f"{_EXACT[0]}_n"]}  # fmt: skip
-    if not few:
+    few = largest[largest[f"{name}_n"] < largest[f"{_EXACT[0]}_n"]]
+    if few.empty:
         return []
-    counts = ", ".join(f"{n:,} of {editor}" for editor, n in few.items())
-    label = columns.ALL[name].label
+    counts = few.groupby(f"{name}_n", sort=False)["editor"].agg(", ".join)
+    told = "; ".join(f"{n:,.0f} ({editors})" for n, editors in counts.items())
     return [
-        f"{label} (and the harmonic mean with it) is of fewer cases, {counts}: of the others every "
-        "probe is what another edit of their group is about."
+        f"{columns.ALL[name].label} (and the harmonic mean with it) is of fewer cases: {told}. Of "
+        "the others every probe is what another edit of their group is about."
     ]
 
 
