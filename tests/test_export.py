@@ -276,7 +276,7 @@ def test_the_tokenizer_goes_along_as_it_came(tmp_path: Path) -> None:
 def test_an_edit_that_rounding_loses_ends_the_command_in_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hair on this side of the next token in float32 is a tie in bfloat16, or worse."""
+    """Here the count alone is made up; that it is counted, other tests see."""
     folder = model_folder("gpt2", tmp_path / "model")
     one = Editable.load(folder, journal=beside(folder), guard=QUIET)
     one.edit(corrections_for(one.face)[:1], **FT)
@@ -286,7 +286,7 @@ def test_an_edit_that_rounding_loses_ends_the_command_in_failure(
         words = ["export", str(folder), str(tmp_path / "two"), "--to", "bfloat16"]
         assert main(words) == main([*words, "--json"]) == 1
     assert "of 1 corrections that the edited model makes 0 hold" in capsys.readouterr().out
-    assert "1 of 1 lost by rounding" in caplog.messages[-1]
+    assert "found 1 of 1 lost by rounding" in caplog.messages[-1]
 
 
 def test_a_full_disk_under_the_tokenizer_is_told(tmp_path: Path, edited: Editable) -> None:

@@ -15,8 +15,7 @@ from fake_runs import Fake, outcomes, study
 from pipeline import metrics, reporting
 from pipeline.metrics import Summary
 from pipeline.reporting import caching, headline, inputs, ordering, published, variants
-from pipeline.storage import read_json, write_json
-from pipeline.tables import write_frame
+from pipeline.storage import read_json
 
 ALL = ("ft", "ft_kl", "enn", "ke", "mend", "cache", "malmen")
 NOTED = {"parameters": 12345, "peak_rss_mb": 1500.0, "seconds": 12.5}
@@ -133,42 +132,6 @@ def test_a_bound_is_open_where_the_interval_reaches_past_it() -> None:
     both = ordering.Claim(bench="zsre", text="", checks=(open_, fails))
     assert not both.holds
     assert not both.open
-
-
-def test_what_was_not_measured_refutes_nothing(tmp_path: Path) -> None:
-    """Edits without another wording: no success on one, and no word about it."""
-    request = study(tmp_path / "runs", "main", [Fake("fever", "mend", 0.95, 0.01)])
-    (run,) = request.runs
-    rows = pd.read_parquet(run.folder / "outcomes.parquet")
-    rows = rows[rows["probe"] != "rephrase"]
-    write_frame(run.folder / "outcomes.parquet", rows)
-    times = pd.read_parquet(run.folder / "timings.parquet")
-    write_json(run.metrics, metrics.plain(metrics.summarise(rows, times)))
-    text = tell(request, tmp_path / "report")
-    assert "ordering" not in text
-    drawdown = lost(run)
-    row = next(line for line in text.splitlines() if line.startswith("| mend | –"))
-    assert row.startswith(f"| mend | – / {drawdown:.3f}")  # what is known is told
-
-
-def test_a_fit_that_runs_share_takes_its_time_once(tmp_path: Path) -> None:
-    fakes = [
-        Fake("zsre", "mend", 0.9, 0.1, k=k, in_turn=k > 1, notes={"seconds": 12.5})
-        for k in (1, 2, 5)
-    ]
-    request = study(tmp_path / "runs", "sequence", fakes)
-    shared = request.runs[0].fit
-    request = replace(request, runs=tuple(replace(run, fit=shared) for run in request.runs))
-    tell(request, tmp_path / "report")
-    spent = pd.read_csv(tmp_path / "report" / "tables" / "time.csv")
-    assert spent[spent["stage"] == "fit"]["seconds"].tolist() == [12.5]
-
-
-def test_an_editor_alone_that_trains_the_model_is_not_the_unedited_one(tmp_path: Path) -> None:
-    fakes = [Fake("zsre", "enn", 0.9, 0.1, adapts=True)]
-    text = tell(study(tmp_path / "runs", "main", fakes), tmp_path / "report")
-    assert "enn trains the model that it edits" in text
-    assert "unedited model trains" not in text
 
 
 def test_properties_time_and_memory_are_those_measured(

@@ -238,9 +238,9 @@ def _export(arguments: argparse.Namespace) -> None:
         _show_export(found, dtype)
     if found.held < found.asked:
         raise EditorError(
-            expected=f"all corrections to hold in {dtype}",
-            found=f"{found.asked - found.held} of {found.asked} lost by rounding in {found.path}",
-            remedy="It is kept. Export float32, or make those edits anew, further from rounding.",
+            expected=f"all corrections to hold in {found.path}",
+            found=f"{found.asked - found.held} of {found.asked} lost by rounding",
+            remedy="It is kept. Open and export the model in float32, or make those edits anew.",
         )
 
 

@@ -47,7 +47,7 @@ def csv_rows(path: Path, text: str, known: Collection[str]) -> list[Row]:
         DataError: a quote is never closed, two columns have one name, or a row has a cell without
             a column; or the first line has none of the known names.
     """
-    # A blank before a quote is nobody's text.
+    # A blank before a cell is nobody's text; before a quote it would make the quote text.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows = []
     try:

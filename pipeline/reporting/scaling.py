@@ -219,7 +219,7 @@ def by_relation(material: Material, bench: str, found: pd.DataFrame) -> pd.DataF
             if not score.n >= _LEAST:
                 continue
             rows.append(
-                {"editor": editor(run), "n": run.k, "relation": str(relation), "cases": score.n,
+                {"editor": editor(run), "n": run.k, "relation": str(relation), "cases": int(score.n),
                  "S": score.value, "S_low": score.low, "S_high": score.high}
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -240,7 +240,7 @@ def relations(bench: str, found: pd.DataFrame) -> Table:
             row = at.loc[(relation, name)]
             column = columns.ALL["S"]
             cells.append(columns.value_cell(column, row["S"], row["S_low"], row["S_high"]))
-        rows.append((Cell(text=str(relation)), Cell(text=f"{cases:,.0f}"), *cells))
+        rows.append((Cell(text=str(relation)), Cell(text=f"{cases:,}"), *cells))
     return Table(
         header=("Relation", "Cases", *(f"{name}: S (↑)" for name in editors)),
         rows=tuple(rows),

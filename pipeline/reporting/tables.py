@@ -131,7 +131,7 @@ def _against_the_original(frame: pd.DataFrame) -> list[str]:
     for kind in ("accuracy", "perplexity"):
         name = f"{kind}_drawdown_original"
         for row in frame.to_dict("records") if name in frame else ():
-            if row["editor"] != UNEDITED and not np.isnan(row[name]):
+            if not np.isnan(row[name]):
                 cell = _cell(row, name, columns.ALL[name])
                 notes.append(
                     f"{row['editor']} trains the model that it edits, and is measured against "
