@@ -219,8 +219,8 @@ def by_relation(material: Material, bench: str, found: pd.DataFrame) -> pd.DataF
             if not score.n >= _LEAST:
                 continue
             rows.append(
-                {"editor": editor(run), "n": run.k, "relation": str(relation), "cases": int(score.n),
-                 "S": score.value, "S_low": score.low, "S_high": score.high}
+                {"editor": editor(run), "n": run.k, "relation": str(relation),
+                 "cases": int(score.n), "S": score.value, "S_low": score.low, "S_high": score.high}
             )  # fmt: skip
     return pd.DataFrame(rows)
 
